@@ -1,0 +1,305 @@
+"""`config.toml` as frozen sections; a mistake stops the start and is named with its file and key."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from dicomnode.errors import ConfigError
+from dicomnode.model.job import Priority
+from dicomnode.model.peer import Peer
+
+ENVIRONMENT_PREFIX = "DICOMNODE_"
+
+
+def _ae_title(value: str) -> str:
+    if not 1 <= len(value) <= 16 or value != value.strip() or not value.isascii() or not value.isprintable():
+        raise ValueError(
+            f"an AE title has 1 to 16 plain characters and no space at either end, not {value!r}"
+        )
+    if "\\" in value:
+        raise ValueError("an AE title has no backslash")
+    return value
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+"""A peer's name (PS3.5 6.2, AE)."""
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
+Seconds = Annotated[float, Field(strict=True, gt=0)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Switch = Annotated[bool, Field(strict=True)]
+Network = IPv4Network | IPv6Network
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(_Section):
+    """Who this node is and where it keeps what it was given."""
+
+    ae_title: AETitle = "DICOMNODE"
+    data: Path = Path("var")
+    minimum_free_mb: Annotated[int, Field(strict=True, ge=0)] = 1024
+    stop_limit_s: Seconds = 30.0
+
+
+class DatabaseSection(_Section):
+    """Where the rows are; empty is SQLite in the data folder."""
+
+    url: str = ""
+
+
+class AcceptEntry(_Section):
+    """A calling AE title and the addresses it may come from."""
+
+    ae_title: AETitle
+    address: Network
+
+
+class DimseSection(_Section):
+    """The DIMSE listener."""
+
+    address: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    port: Port = 11112
+    accept: tuple[AcceptEntry, ...] = ()
+    maximum_associations: Count = 50
+    maximum_pdu: Annotated[int, Field(strict=True, ge=4096, le=16_777_216)] = 1_048_576
+    acse_timeout_s: Seconds = 10.0
+    network_timeout_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _is_not_open_to_all(self) -> Self:
+        if self.address.is_loopback:
+            return self
+        for entry in self.accept:
+            if entry.ae_title == "*" and entry.address.prefixlen == 0:
+                raise ValueError("accept lets everybody in on an address that others can reach")
+        return self
+
+
+class CompletionSection(_Section):
+    """When a series counts as complete."""
+
+    quiet_s: Seconds = 10.0
+    missing_wait_s: Seconds = 60.0
+
+
+class WorkersSection(_Section):
+    """How many jobs run at a time on this machine, and on what."""
+
+    slots: Count = 1
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    lease_s: Seconds = 30.0
+    start_limit_s: Seconds = 120.0
+    recycle_after: Count = 100
+
+
+class JobsSection(_Section):
+    """How often a job is tried."""
+
+    attempts: Count = 3
+    backoff_s: Seconds = 5.0
+
+
+class DeliverySection(_Section):
+    """How long results are offered to a destination."""
+
+    backoff_s: Seconds = 5.0
+    backoff_limit_s: Seconds = 900.0
+    give_up_after_h: Seconds = 168.0
+    lease_s: Seconds = 60.0
+    confirm_checks: Count = 10
+
+
+class PipelinesSection(_Section):
+    """Where the pipelines lie."""
+
+    folder: Path = Path("pipelines")
+
+
+class ResultsSection(_Section):
+    """What results say of their origin."""
+
+    manufacturer: Name = "dicomnode"
+    device_serial_number: Name = "1"
+    research_only: Switch = True
+    series_number: Annotated[int, Field(strict=True, ge=1, le=2_000_000_000)] = 9100
+
+
+class LogsSection(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+class DimsePeer(_Section):
+    """Where a destination listens."""
+
+    ae_title: AETitle
+    host: Annotated[str, Field(min_length=1, max_length=255)]
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+class Destination(_Section):
+    """A receiver of results."""
+
+    name: Name
+    dimse: DimsePeer
+    confirm: Literal["find", "none"] = "find"
+
+    @property
+    def peer(self) -> Peer:
+        """The destination as the sender takes it."""
+        return Peer(self.dimse.ae_title, self.dimse.host, self.dimse.port)
+
+
+class Route(_Section):
+    """A rule that sends complete series to a pipeline, and its results to destinations."""
+
+    name: Name
+    when: str
+    pipeline: Name
+    send_to: tuple[Name, ...] = ()
+    priority: Priority = Priority.ROUTINE
+    on_match: Literal["continue", "stop"] = "continue"
+
+
+class Config(_Section):
+    """The whole of `config.toml`."""
+
+    node: NodeSection = NodeSection()
+    database: DatabaseSection = DatabaseSection()
+    dimse: DimseSection = DimseSection()
+    completion: CompletionSection = CompletionSection()
+    workers: WorkersSection = WorkersSection()
+    jobs: JobsSection = JobsSection()
+    delivery: DeliverySection = DeliverySection()
+    pipelines: PipelinesSection = PipelinesSection()
+    results: ResultsSection = ResultsSection()
+    logs: LogsSection = LogsSection()
+    destination: tuple[Destination, ...] = ()
+    route: tuple[Route, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_point_to_something(self) -> Self:
+        for kind, entries in (("destination", self.destination), ("route", self.route)):
+            names = [entry.name for entry in entries]
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two {kind}s are called {name!r}")
+        known = [destination.name for destination in self.destination]
+        for route in self.route:
+            for name in route.send_to:
+                if name not in known:
+                    hint = _nearest(name, known)
+                    raise ValueError(f"route {route.name!r} sends to {name!r}, which is no destination{hint}")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The SQLAlchemy URL; SQLite in the data folder where none is set."""
+        return self.database.url or f"sqlite:///{self.node.data / 'dicomnode.sqlite3'}"
+
+    def destination_named(self, name: str) -> Destination | None:
+        """The destination of that name; None where the configuration no longer has it."""
+        return next((entry for entry in self.destination if entry.name == name), None)
+
+
+def load_config(file: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read `file`, lay `DICOMNODE_<SECTION>_<KEY>` of the environment over it, and check all of it.
+
+    Relative folders are relative to the file. Raises ConfigError with every problem found.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(file, [f"cannot be read: {error}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(file, [f"is not TOML: {error}"]) from None
+    _overlay(settings, environment)
+    try:
+        config = Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(file, describe_problems(error, Config)) from None
+    base = file.resolve().parent
+    return config.model_copy(
+        update={
+            "node": config.node.model_copy(update={"data": base / config.node.data}),
+            "pipelines": config.pipelines.model_copy(update={"folder": base / config.pipelines.folder}),
+        }
+    )
+
+
+def _overlay(settings: dict[str, Any], environment: Mapping[str, str]) -> None:
+    known = {
+        f"{ENVIRONMENT_PREFIX}{section}_{key}".upper(): (section, key)
+        for section, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section)
+        for key in field.annotation.model_fields
+    }
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if variable not in known:
+            raise ConfigError(
+                "environment", [f"{variable}: no such setting{_nearest(variable, list(known))}"]
+            )
+        section, key = known[variable]
+        settings.setdefault(section, {})[key] = _literal(text)
+
+
+def _literal(text: str) -> Any:
+    """Numbers and switches as TOML writes them; everything else is text."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+    return value if isinstance(value, (bool, int, float)) else text
+
+
+def describe_problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line a problem: the key as it is written in TOML, what is wrong, and the nearest known key."""
+    return [_describe(problem, model) for problem in error.errors(include_url=False, include_input=False)]
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    location = tuple(problem["loc"])
+    key = _written(location)
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: no such key{_nearest(str(location[-1]), _keys_at(model, location[:-1]))}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key}: {message}" if key else message
+
+
+def _written(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    current: Any = model
+    for part in location:
+        if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[part].annotation if part in current.model_fields else None
+        elif isinstance(part, int):
+            current = next(iter(getattr(current, "__args__", ())), None)
+    is_model = isinstance(current, type) and issubclass(current, BaseModel)
+    return list(current.model_fields) if is_model else []
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

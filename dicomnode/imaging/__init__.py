@@ -1,0 +1,1 @@
+"""Series ⇄ arrays. Arrays are indexed (slice, row, column); coordinates are LPS, in mm."""

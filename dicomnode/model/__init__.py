@@ -1,0 +1,1 @@
+"""Values and state machines; no input or output happens here."""

@@ -1,0 +1,99 @@
+"""What arrives: an instance, and the association that brought it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationFacts:
+    """Who brought an instance; `key` is unique to one association (or one STOW-RS request)."""
+
+    key: str
+    calling_ae: str
+    called_ae: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One instance as it came in: what the request said of it, and the bytes of its data set.
+
+    `data` holds the encoded data set as it came over the wire, without preamble and file meta
+    information; for a deflated transfer syntax it is still deflated.
+    """
+
+    association: AssociationFacts
+    SOPClassUID: str
+    SOPInstanceUID: str
+    TransferSyntaxUID: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """Bytes in the object store: a DICOM file (PS3.10), named by the SHA-256 of its content."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """One stored instance of a frozen input set."""
+
+    SOPInstanceUID: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One stored instance as the catalog takes it in.
+
+    `study`, `series` and `instance` hold the attributes of each level by keyword, as text.
+    `expected_instances` is the number that the series has according to its header (0020,1209);
+    `minimum_instances` is the least it must have (0020,1002).
+    """
+
+    association: AssociationFacts
+    stored: StoredObject
+    SOPClassUID: str
+    SOPInstanceUID: str
+    TransferSyntaxUID: str
+    study: Mapping[str, str]
+    series: Mapping[str, str]
+    instance: Mapping[str, str | int | None]
+    expected_instances: int | None
+    minimum_instances: int | None
+
+
+class Addition(StrEnum):
+    """What became of an arrival."""
+
+    ADDED = "added"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One generation of a series that counts as complete, as routing takes it up."""
+
+    id: int
+    series_id: int
+    generation: int
+    instance_count: int
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    patient_conflict: bool
+    association: AssociationFacts
+
+
+class CompletionReason(StrEnum):
+    """Why a series counts as complete."""
+
+    QUIET = "quiet"
+    EXPECTED = "expected"
+    MISSING = "missing"
+    ORDERED = "ordered"

@@ -1,0 +1,139 @@
+"""The states of a job, and every way from one to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from dicomnode.errors import IllegalTransition
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    HELD = "held"
+    READY = "ready"
+    LEASED = "leased"
+    RETRY_WAIT = "retry_wait"
+    DONE = "done"
+    REFUSED = "refused"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+class JobEvent(StrEnum):
+    """What happens to a job."""
+
+    RELEASE = "release"
+    CLAIM = "claim"
+    FINISH = "finish"
+    REFUSE = "refuse"
+    FAIL = "fail"
+    GIVE_UP = "give_up"
+    HAND_BACK = "hand_back"
+    EXPIRE = "expire"
+    CANCEL = "cancel"
+    RETRY = "retry"
+
+
+TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
+    (JobState.HELD, JobEvent.RELEASE): JobState.READY,
+    (JobState.HELD, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.READY, JobEvent.CLAIM): JobState.LEASED,
+    (JobState.READY, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.LEASED, JobEvent.FINISH): JobState.DONE,
+    (JobState.LEASED, JobEvent.REFUSE): JobState.REFUSED,
+    (JobState.LEASED, JobEvent.FAIL): JobState.RETRY_WAIT,
+    (JobState.LEASED, JobEvent.GIVE_UP): JobState.DEAD,
+    (JobState.LEASED, JobEvent.HAND_BACK): JobState.READY,
+    (JobState.LEASED, JobEvent.EXPIRE): JobState.RETRY_WAIT,
+    (JobState.LEASED, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.RETRY_WAIT, JobEvent.CLAIM): JobState.LEASED,
+    (JobState.RETRY_WAIT, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.DEAD, JobEvent.RETRY): JobState.READY,
+    (JobState.REFUSED, JobEvent.RETRY): JobState.READY,
+    (JobState.CANCELLED, JobEvent.RETRY): JobState.READY,
+}
+
+SETTLED = frozenset({JobState.DONE, JobState.REFUSED, JobState.DEAD, JobState.CANCELLED})
+"""No worker will touch a job in one of these again unless an administrator says so."""
+
+
+def advance(state: JobState, event: JobEvent) -> JobState:
+    """The state after `event`; raises IllegalTransition where the table has no such edge."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(state, event) from None
+
+
+class Priority(StrEnum):
+    """How urgent a route's jobs are."""
+
+    STAT = "stat"
+    HIGH = "high"
+    ROUTINE = "routine"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """0 is the most urgent."""
+        return tuple(Priority).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one row until it expires; `fence` grows with each claim."""
+
+    id: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be inserted: one pipeline on one frozen input set."""
+
+    key: str
+    completion_id: int
+    series_id: int
+    generation: int
+    input_digest: str
+    route: str
+    pipeline: str
+    pipeline_version: str
+    pipeline_digest: str
+    priority: Priority
+    send_to: tuple[str, ...]
+    held_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A row of the job table as it was read."""
+
+    id: int
+    key: str
+    state: JobState
+    fence: int
+    attempt: int
+    series_id: int
+    SeriesInstanceUID: str
+    StudyInstanceUID: str
+    generation: int
+    input_digest: str
+    route: str
+    pipeline: str
+    pipeline_version: str
+    pipeline_digest: str
+    priority: Priority
+    send_to: tuple[str, ...]
+    reason_code: str | None
+    reason: str | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def lease(self) -> Lease:
+        """The lease under which this row was claimed."""
+        return Lease(self.id, self.fence)

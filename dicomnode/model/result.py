@@ -1,0 +1,36 @@
+"""What a job yields: encoded instances that never change once they are committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ResultRole(StrEnum):
+    """What an instance is for; part of its UID's derivation."""
+
+    SEG = "SEG"
+    SR = "SR"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedResult:
+    """One result instance as the bytes of a DICOM file (PS3.10)."""
+
+    role: ResultRole
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPClassUID: str
+    SOPInstanceUID: str
+    TransferSyntaxUID: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingInstance:
+    """A stored file to be sent as it is."""
+
+    SOPClassUID: str
+    SOPInstanceUID: str
+    TransferSyntaxUID: str
+    path: str

@@ -1,0 +1,146 @@
+"""Results go to their destinations, and count as delivered only when the destination lists them."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import structlog
+
+from dicomnode.config import DeliverySection, Destination
+from dicomnode.dimse.query import listed_instances
+from dicomnode.dimse.sender import send
+from dicomnode.errors import ContextRefused, DimseError, LeaseLost
+from dicomnode.model.delivery import Delivery
+from dicomnode.model.result import OutgoingInstance
+from dicomnode.services.heartbeat import Heartbeat
+from dicomnode.store import deliveries
+from dicomnode.store.database import Database
+from dicomnode.store.objects import ObjectStore
+
+log = structlog.get_logger()
+
+FIRST_CHECK_S = 0.2
+"""An archive may list what it accepted a moment later."""
+CHECK_AGAIN_S = 30.0
+
+
+class Courier:
+    """Serves one destination. A destination that cannot be reached costs one attempt a breath, no more."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        destination: Destination,
+        calling_ae: str,
+        settings: DeliverySection,
+    ) -> None:
+        self._database, self._objects, self._destination = database, objects, destination
+        self._calling_ae, self._settings = calling_ae, settings
+
+    def tick(self) -> int:
+        """Send what is due, then ask for what was sent; returns how many deliveries were taken up."""
+        return self._send_due() + self._check_sent()
+
+    def _path_of(self, sha256: str) -> str:
+        return str(self._objects.path(sha256))
+
+    def _send_due(self) -> int:
+        with self._database.begin() as tx:
+            claimed = deliveries.claim(tx, self._destination.name, self._settings.lease_s, self._path_of)
+        if not claimed:
+            return 0
+        by_uid = {delivery.instance.SOPInstanceUID: delivery for delivery in claimed}
+
+        def settle(instance: OutgoingInstance, error: DimseError | None) -> None:
+            self._settle(by_uid[instance.SOPInstanceUID], error)
+
+        with Heartbeat(lambda: self._extend(claimed), self._settings.lease_s / 3):
+            send(
+                self._destination.peer,
+                self._calling_ae,
+                [delivery.instance for delivery in claimed],
+                settle,
+            )
+        return len(claimed)
+
+    def _extend(self, claimed: Sequence[Delivery]) -> None:
+        with self._database.begin() as tx:
+            deliveries.extend(tx, [delivery.lease for delivery in claimed], self._settings.lease_s)
+
+    def _settle(self, delivery: Delivery, error: DimseError | None) -> None:
+        try:
+            with self._database.begin() as tx:
+                if error is None:
+                    deliveries.accept(tx, delivery.lease, check_after_s=FIRST_CHECK_S)
+                elif isinstance(error, ContextRefused):
+                    deliveries.give_up(tx, delivery.lease, str(error))
+                else:
+                    deliveries.fail(
+                        tx,
+                        delivery.lease,
+                        str(error),
+                        wait_s=self._wait_s(delivery.attempt),
+                        give_up_after_s=self._settings.give_up_after_h * 3600,
+                    )
+        except LeaseLost:
+            log.warning("delivery.lease_lost", delivery=delivery.id)
+            return
+        log.info(
+            "delivery.sent" if error is None else "delivery.failed",
+            delivery=delivery.id,
+            attempt=delivery.attempt,
+        )
+
+    def _wait_s(self, attempt: int) -> float:
+        longest = min(self._settings.backoff_limit_s, self._settings.backoff_s * 2.0 ** min(attempt - 1, 30))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
+
+    def _check_sent(self) -> int:
+        if self._destination.confirm == "none":
+            return 0
+        with self._database.begin() as tx:
+            claimed = deliveries.claim_checks(tx, self._destination.name, CHECK_AGAIN_S, self._path_of)
+        for (study, series), group in groupby(
+            claimed, key=lambda delivery: (delivery.StudyInstanceUID, delivery.SeriesInstanceUID)
+        ):
+            self._check(study, series, list(group))
+        return len(claimed)
+
+    def _check(self, StudyInstanceUID: str, SeriesInstanceUID: str, sent: Sequence[Delivery]) -> None:
+        try:
+            listed = listed_instances(
+                self._destination.peer, self._calling_ae, StudyInstanceUID, SeriesInstanceUID
+            )
+        except DimseError as error:
+            log.warning("delivery.check_failed", deliveries=len(sent), error=type(error).__name__)
+            return
+        for delivery in sent:
+            with self._database.begin() as tx:
+                if delivery.instance.SOPInstanceUID in listed:
+                    deliveries.confirm(tx, delivery.lease)
+                    log.info("delivery.confirmed", delivery=delivery.id)
+                elif deliveries.miss(
+                    tx,
+                    delivery.lease,
+                    self._settings.confirm_checks,
+                    wait_s=self._wait_s(delivery.attempt),
+                ):
+                    log.warning("delivery.missing", delivery=delivery.id)
+
+
+def serve_destination(
+    courier: Courier, stop: threading.Event, on_error: Callable[[Exception], None], pause_s: float
+) -> None:
+    """Run a courier until `stop` is set."""
+    while not stop.is_set():
+        try:
+            busy = courier.tick()
+        except Exception as error:  # noqa: BLE001  the edge of a delivery: recorded, and tried again
+            on_error(error)
+            busy = 0
+        if not busy:
+            stop.wait(pause_s)

@@ -1,0 +1,44 @@
+"""Keeps leases alive while their owner works, from a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from dicomnode.errors import LeaseLost, StoreError
+
+log = structlog.get_logger()
+
+
+class Heartbeat:
+    """Calls `beat` every `interval_s` while the block runs; `lost` is set once it raises LeaseLost."""
+
+    def __init__(self, beat: Callable[[], None], interval_s: float) -> None:
+        self._beat, self._interval_s = beat, interval_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self.lost = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            try:
+                self._beat()
+            except LeaseLost:
+                self.lost.set()
+                return
+            except StoreError as error:
+                log.warning("heartbeat.failed", error=type(error).__name__)

@@ -1,0 +1,173 @@
+"""A complete series meets the rules; what matches becomes jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from pydicom import Dataset
+
+from dicomnode.config import Config, Route
+from dicomnode.errors import ConfigError, DicomnodeError
+from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS, series_facts, study_facts
+from dicomnode.imaging.headers import read_headers
+from dicomnode.model.instance import AssociationFacts, Completion, InstanceRef
+from dicomnode.model.job import NewJob, Priority
+from dicomnode.pipeline.registry import InstalledPipeline, Registry
+from dicomnode.rules.rule import Rule, Verdict
+from dicomnode.store import catalog, jobs
+from dicomnode.store.database import Database, Transaction
+from dicomnode.store.objects import ObjectStore
+
+log = structlog.get_logger()
+
+Facts = Mapping[str, Mapping[str, object]]
+
+KNOWN_FACTS: Mapping[str, frozenset[str]] = {
+    "series": SERIES_FACTS,
+    "study": STUDY_FACTS,
+    "association": frozenset({"calling_ae", "called_ae", "address"}),
+}
+"""What a route's rule can ask about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one route made of one series."""
+
+    route: Route
+    verdict: Verdict
+
+
+class RouteTable:
+    """The configured routes with their rules compiled. Raises ConfigError where one does not compile."""
+
+    def __init__(self, config: Config, file: str = "config.toml") -> None:
+        problems, self._routes = [], list[tuple[Route, Rule]]()
+        for number, route in enumerate(config.route, start=1):
+            try:
+                self._routes.append((route, Rule(route.when, KNOWN_FACTS)))
+            except ConfigError as error:
+                problems += [f"route[{number}].when: {problem}" for problem in error.problems]
+        if problems:
+            raise ConfigError(file, problems)
+
+    def decide(self, facts: Facts) -> list[Decision]:
+        """The routes in their order, up to and with the first that matched and says stop."""
+        decisions = []
+        for route, rule in self._routes:
+            decision = Decision(route, rule.holds(facts))
+            decisions.append(decision)
+            if decision.verdict.matched and route.on_match == "stop":
+                break
+        return decisions
+
+
+def routing_facts(header: Dataset, instances: int, association: AssociationFacts) -> Facts:
+    """The facts that rules are evaluated over; `header` is one instance of the series."""
+    return {
+        "series": series_facts(header, instances),
+        "study": study_facts(header),
+        "association": {
+            "calling_ae": association.calling_ae,
+            "called_ae": association.called_ae,
+            "address": association.address,
+        },
+    }
+
+
+def input_digest(instances: Iterable[InstanceRef]) -> str:
+    """Names a frozen input set: the same instances give the same digest."""
+    lines = sorted(f"{ref.SOPInstanceUID} {ref.sha256}\n" for ref in instances)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class RoutingService:
+    """Takes up each completion once, and writes down what every route made of it."""
+
+    def __init__(
+        self, database: Database, objects: ObjectStore, routes: RouteTable, registry: Registry
+    ) -> None:
+        self._database, self._objects = database, objects
+        self._routes, self._registry = routes, registry
+
+    def tick(self) -> int:
+        """Route what is complete; returns how many completions were taken up."""
+        with self._database.begin() as tx:
+            completions = catalog.unrouted(tx)
+            for completion in completions:
+                self._route(tx, completion)
+        return len(completions)
+
+    def _route(self, tx: Transaction, completion: Completion) -> None:
+        instances = catalog.input_set(tx, completion.series_id, completion.generation)
+        try:
+            decisions = self._routes.decide(self._facts(completion, instances))
+        except DicomnodeError as error:
+            log.warning("routing.unreadable", completion=completion.id, error=type(error).__name__)
+            decisions = []
+        matched = [decision.route for decision in decisions if decision.verdict.matched]
+        job_of = self._add_jobs(tx, completion, input_digest(instances), matched)
+        for decision in decisions:
+            jobs.add_routing(
+                tx,
+                completion.id,
+                decision.route.name,
+                matched=decision.verdict.matched,
+                note=decision.verdict.note,
+                job_id=job_of.get(decision.route.pipeline) if decision.verdict.matched else None,
+            )
+        catalog.mark_routed(tx, completion.id)
+        log.info("series.routed", SeriesInstanceUID=completion.SeriesInstanceUID, jobs=len(job_of))
+
+    def _facts(self, completion: Completion, instances: Sequence[InstanceRef]) -> Facts:
+        header = read_headers([self._objects.path(instances[0].sha256)])[0]
+        return routing_facts(header, len(instances), completion.association)
+
+    def _add_jobs(
+        self, tx: Transaction, completion: Completion, digest: str, matched: Sequence[Route]
+    ) -> dict[str, int]:
+        """One job a pipeline: routes that name the same one share it, with all their destinations."""
+        job_of = {}
+        for name in dict.fromkeys(route.pipeline for route in matched):
+            routes = [route for route in matched if route.pipeline == name]
+            jobs.cancel_superseded(tx, completion.series_id, completion.generation, name)
+            pipeline = self._registry.get(name)
+            job_of[name] = jobs.add(tx, _new_job(completion, digest, pipeline, routes))
+        return job_of
+
+
+def _new_job(
+    completion: Completion, digest: str, pipeline: InstalledPipeline, routes: Sequence[Route]
+) -> NewJob:
+    section = pipeline.manifest.pipeline
+    key = "\n".join(
+        (
+            section.name,
+            section.version,
+            pipeline.digest,
+            completion.StudyInstanceUID,
+            completion.SeriesInstanceUID,
+            digest,
+            str(completion.generation),
+        )
+    )
+    held = "instances of this study name different patients" if completion.patient_conflict else None
+    return NewJob(
+        key=hashlib.sha256(key.encode()).hexdigest(),
+        completion_id=completion.id,
+        series_id=completion.series_id,
+        generation=completion.generation,
+        input_digest=digest,
+        route=routes[0].name,
+        pipeline=section.name,
+        pipeline_version=section.version,
+        pipeline_digest=pipeline.digest,
+        priority=min(
+            (route.priority for route in routes), key=lambda priority: priority.rank, default=Priority.ROUTINE
+        ),
+        send_to=tuple(dict.fromkeys(name for route in routes for name in route.send_to)),
+        held_reason=held,
+    )

@@ -1,0 +1,1 @@
+"""The only SQL and the only object files. Functions here take a transaction; services own it."""

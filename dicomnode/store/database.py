@@ -1,0 +1,132 @@
+"""One database: SQLite or PostgreSQL, its transactions and the version of its schema."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from dicomnode.errors import SchemaMismatch, StorageFailed
+
+Transaction = Connection
+"""What the functions of this package take; only services open one."""
+
+_BUSY_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """The revision that was found (None: no tables) and the one that this version needs."""
+
+    found: str | None
+    expected: str
+
+    @property
+    def current(self) -> bool:
+        """True where the two are the same."""
+        return self.found == self.expected
+
+
+class Database:
+    """Opens transactions on one SQLAlchemy URL; connections are made when they are needed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = make_url(url)
+        if self._url.get_backend_name() == "sqlite" and self._url.database:
+            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = _engine(url)
+        self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+
+    @contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """A transaction that writes; durable when the block has ended. Raises StorageFailed."""
+        with _storage_errors(), self._writer.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that only reads, on one state of the database. Raises StorageFailed."""
+        with _storage_errors(), self._engine.begin() as tx:
+            yield tx
+
+    def schema_status(self) -> SchemaStatus:
+        """Which revision the database has, and which this version needs."""
+        expected = ScriptDirectory.from_config(self._alembic()).get_current_head()
+        with self.read() as tx:
+            found = MigrationContext.configure(tx).get_current_revision()
+        return SchemaStatus(found, str(expected))
+
+    def require_schema(self) -> None:
+        """Raises SchemaMismatch unless the schema is the one that this version knows."""
+        status = self.schema_status()
+        if not status.current:
+            raise SchemaMismatch(status.found, status.expected)
+
+    def upgrade(self) -> None:
+        """Bring the schema to the revision that this version needs."""
+        with self.begin() as tx:
+            config = self._alembic()
+            config.attributes["connection"] = tx
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _alembic(self) -> AlembicConfig:
+        config = AlembicConfig()
+        config.set_main_option("script_location", str(_migrations()))
+        return config
+
+
+def _migrations() -> Path:
+    """Beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise StorageFailed(f"the database refused: {type(error.orig).__name__}") from error
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    engine = create_engine(url)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """WAL with a sync at each commit: a commit survives a power failure, and readers never wait."""
+    assert isinstance(connection, sqlite3.Connection)  # noqa: S101  told to the type checker
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Writers take the write lock at once, so that no transaction fails half-way for want of it."""
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

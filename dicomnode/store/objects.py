@@ -1,0 +1,119 @@
+"""The object store on local files: content-addressed, durable before it says so."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from dicomnode.errors import NotFound, StorageFailed, StorageFull
+from dicomnode.model.instance import StoredObject
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class ObjectStore:
+    """Files named by the SHA-256 of their content, under `root`.
+
+    `minimum_free`: bytes that must stay free on the file system.
+    """
+
+    def __init__(self, root: Path, minimum_free: int) -> None:
+        self._objects, self._temporary = root / "objects", root / "tmp"
+        self._minimum_free = minimum_free
+        for folder in (self._objects, self._temporary):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, *chunks: bytes) -> StoredObject:
+        """Keep the joined chunks; on return they survive a power failure.
+
+        Raises StorageFull, and StorageFailed where the disk refused: nothing is kept then.
+        """
+        self._require_space(sum(map(len, chunks)))
+        temporary = self._temporary / uuid4().hex
+        try:
+            stored = _write_durably(temporary, chunks)
+            final = self.path(stored.sha256)
+            _make_folder_durably(final.parent, self._objects)
+            temporary.replace(final)
+            _sync_folder(final.parent)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageFailed(f"cannot keep an object: {error.strerror}") from error
+        return stored
+
+    def path(self, sha256: str) -> Path:
+        """Where the object of that digest lies, whether it is there or not."""
+        if not _DIGEST.fullmatch(sha256):
+            raise NotFound("object", sha256)
+        return self._objects / sha256[:2] / sha256[2:4] / sha256
+
+    def read(self, sha256: str) -> bytes:
+        """The object's bytes; raises NotFound."""
+        try:
+            return self.path(sha256).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("object", sha256) from None
+
+    def remove(self, sha256: str) -> None:
+        """Take an object away; it may be gone already."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def changed_since(self, seconds: float) -> Iterator[StoredObject]:
+        """The objects that were written in the last `seconds`, and at least an hour ago.
+
+        One that is younger may belong to a transaction that has not ended.
+        """
+        now = time.time()
+        for path in self._objects.glob("*/*/*"):
+            status = path.stat()
+            if now - seconds <= status.st_mtime <= now - 3600 and _DIGEST.fullmatch(path.name):
+                yield StoredObject(path.name, status.st_size)
+
+    def remove_stale_temporaries(self) -> int:
+        """Remove what writers left that died more than an hour ago; returns how many there were."""
+        stale = [path for path in self._temporary.iterdir() if path.stat().st_mtime < time.time() - 3600]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return len(stale)
+
+    def _require_space(self, size: int) -> None:
+        free = shutil.disk_usage(self._objects).free
+        if free - size < self._minimum_free:
+            raise StorageFull(free, self._minimum_free)
+
+
+def _write_durably(path: Path, chunks: tuple[bytes, ...]) -> StoredObject:
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb", buffering=0) as file:
+        for chunk in chunks:
+            view = memoryview(chunk)
+            digest.update(view)
+            while view:
+                view = view[file.write(view) :]
+            size += len(chunk)
+        os.fdatasync(file.fileno())
+    return StoredObject(digest.hexdigest(), size)
+
+
+def _make_folder_durably(folder: Path, root: Path) -> None:
+    missing = []
+    while folder != root and not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _sync_folder(new.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
