@@ -8,12 +8,15 @@
     ├── StoreError
     │   ├── StorageFull          less than the configured free space is left
     │   ├── StorageFailed        the disk or the database refused: nothing was acknowledged
+    │   │   └── DiskFailed       a write or a sync failed: only a restart may trust this disk again
     │   └── SchemaMismatch       the database has a schema that this version does not know
     ├── IngestError              an instance that is refused for good
     │   ├── NotDicom             cannot be read as a data set
     │   ├── InvalidUID           a UID is missing or is no UID
     │   ├── UIDMismatch          the command names another SOP class or instance than the data set
     │   └── DuplicateDiffers     the same UIDs, other content: the first one is kept
+    ├── QueryRefused             a C-FIND identifier that does not suit the query model
+    │   └── QueryNotUnderstood   it cannot be read
     ├── StateError
     │   ├── IllegalTransition    the state table has no such edge
     │   ├── LeaseLost            another owner holds it now: what was done is discarded
@@ -22,7 +25,10 @@
     ├── RunError                 one attempt at a job failed
     │   ├── RunTimedOut          over its wall-clock limit; its process group was ended
     │   ├── RunCrashed           the child process died
+    │   ├── RunCancelled         it was cut: the node stops, or the job is no longer ours
     │   └── RunFailed            the pipeline raised
+    ├── InputChanged             a frozen input set is not what the job was made for
+    ├── PipelineChanged          the pipeline is not the one that the job was made for
     ├── GateFailed               an encoded result is not what was computed: it is never sent
     └── DimseError
         ├── AssociationFailed    no association, or it was lost
@@ -67,6 +73,10 @@ class StorageFailed(StoreError):
     """The disk or the database refused; nothing was acknowledged."""
 
 
+class DiskFailed(StorageFailed):
+    """A write or a sync failed; what the disk holds is unknown until a restart has looked."""
+
+
 class SchemaMismatch(StoreError):
     """The database has a schema that this version does not know."""
 
@@ -108,6 +118,18 @@ class DuplicateDiffers(IngestError):
     def __init__(self, SOPInstanceUID: str) -> None:
         self.SOPInstanceUID = SOPInstanceUID
         super().__init__(f"{SOPInstanceUID} is already stored with other content")
+
+
+class QueryRefused(DicomnodeError):
+    """A C-FIND identifier does not suit the query model (PS3.4 C.4.1.1.3); says which key."""
+
+    def __init__(self, keyword: str, problem: str) -> None:
+        self.keyword = keyword
+        super().__init__(f"{keyword} {problem}")
+
+
+class QueryNotUnderstood(QueryRefused):
+    """A C-FIND identifier cannot be read."""
 
 
 class StateError(DicomnodeError):
@@ -172,6 +194,12 @@ class RunCrashed(RunError):
         super().__init__(f"the pipeline's process ended with {returncode}")
 
 
+class RunCancelled(RunError):
+    """The run was cut: the node stops, or the job is no longer ours."""
+
+    code = "CANCELLED"
+
+
 class RunFailed(RunError):
     """The pipeline raised; `kind` is the exception's class, never its values."""
 
@@ -180,6 +208,26 @@ class RunFailed(RunError):
     def __init__(self, kind: str, where: str) -> None:
         self.kind, self.where = kind, where
         super().__init__(f"{kind} in {where}")
+
+
+class InputChanged(DicomnodeError):
+    """The rows of a frozen input set are not those that the job was made for."""
+
+    code = "INPUT_CHANGED"
+
+    def __init__(self) -> None:
+        super().__init__("the stored instances are not those that the job was made for")
+
+
+class PipelineChanged(DicomnodeError):
+    """The pipeline is not installed, or not in the version that the job was made for."""
+
+    code = "PIPELINE_CHANGED"
+
+    def __init__(self, pipeline: str) -> None:
+        super().__init__(
+            f"{pipeline} is not installed as it was when the job was made; retry takes it as it is"
+        )
 
 
 class GateFailed(DicomnodeError):

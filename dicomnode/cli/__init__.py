@@ -1,0 +1,39 @@
+"""The command line: one module a group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from dicomnode.cli import db, deliveries, jobs, pipelines, routes, series, serve, status
+from dicomnode.errors import ConfigError, DicomnodeError
+from dicomnode.supervisor import EXIT_CONFIG
+
+app = typer.Typer(
+    name="dicomnode",
+    help="A DICOM node beside the PACS: a study goes in, an AI result comes back as standard DICOM.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("serve")(serve.serve)
+app.command("status")(status.status)
+for name, group in (
+    ("db", db.app),
+    ("deliveries", deliveries.app),
+    ("jobs", jobs.app),
+    ("pipelines", pipelines.app),
+    ("routes", routes.app),
+    ("series", series.app),
+):
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """Run one command; an error that was foreseen is one line, not a traceback."""
+    try:
+        app()
+    except DicomnodeError as error:
+        print(f"dicomnode: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG if isinstance(error, ConfigError) else 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from io import BytesIO
 
 import structlog
@@ -12,6 +10,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread
 
 from dicomnode.errors import DuplicateDiffers, InvalidUID, NotDicom, UIDMismatch
+from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import Addition, Arrival, Received, StoredObject
 from dicomnode.model.uid import is_valid_uid
 from dicomnode.store import audit, catalog
@@ -56,22 +55,6 @@ _HEADER_KEYWORDS = [
     "NumberOfSeriesRelatedInstances",
     "ImagesInAcquisition",
 ]
-
-_UNREADABLE = (
-    InvalidDicomError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom raises on bytes that are no data set, as fuzzing it shows."""
 
 
 class Ingest:
@@ -119,7 +102,7 @@ def _read_header(data: bytes) -> Dataset:
         header = dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=_HEADER_KEYWORDS)
         for keyword in _HEADER_KEYWORDS:
             header.get(keyword)
-    except _UNREADABLE as error:
+    except (InvalidDicomError, *UNREADABLE) as error:
         raise NotDicom(f"the data set cannot be read: {type(error).__name__}") from error
     return header
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from pydicom import Dataset
@@ -76,6 +77,15 @@ def routing_facts(header: Dataset, instances: int, association: AssociationFacts
             "address": association.address,
         },
     }
+
+
+def series_of_folder(path: Path, association: AssociationFacts) -> dict[str, Facts]:
+    """The facts of each series among the files at `path`, by SeriesInstanceUID. Raises Refused."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    by_series: dict[str, list[Dataset]] = {}
+    for header in read_headers(files):
+        by_series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    return {uid: routing_facts(of[0], len(of), association) for uid, of in by_series.items()}
 
 
 def input_digest(instances: Iterable[InstanceRef]) -> str:

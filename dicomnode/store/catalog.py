@@ -16,10 +16,11 @@ from dicomnode.model.instance import (
     Completion,
     CompletionReason,
     InstanceRef,
+    StoredObject,
 )
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import association, completion, instance, series, study
+from dicomnode.store.schema import association, completion, instance, result, series, study
 
 
 def add_instance(tx: Transaction, arrival: Arrival) -> Addition:
@@ -244,3 +245,18 @@ def input_set(tx: Transaction, series_id: int, generation: int) -> Sequence[Inst
         .order_by(instance.c.SOPInstanceUID)
     ).all()
     return [InstanceRef(row.SOPInstanceUID, row.sha256) for row in rows]
+
+
+def names_object(tx: Transaction, sha256: str) -> bool:
+    """True where a received instance or a result has these bytes."""
+    received = tx.execute(select(instance.c.id).where(instance.c.sha256 == sha256).limit(1)).first()
+    produced = tx.execute(select(result.c.id).where(result.c.sha256 == sha256).limit(1)).first()
+    return received is not None or produced is not None
+
+
+def recent_objects(tx: Transaction, limit: int) -> list[StoredObject]:
+    """The objects of the instances that arrived last."""
+    rows = tx.execute(
+        select(instance.c.sha256, instance.c.size).order_by(instance.c.id.desc()).limit(limit)
+    ).all()
+    return [StoredObject(row.sha256, row.size) for row in rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, literal
+from sqlalchemy import Connection, Float, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -32,3 +32,8 @@ def _sqlite(element: Now, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Now, "postgresql")
 def _postgresql(element: Now, compiler: SQLCompiler, **options: Any) -> str:
     return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
+
+
+def read_clock(tx: Connection) -> datetime:
+    """What time it is for the database."""
+    return tx.execute(select(Now())).scalar_one()

@@ -145,6 +145,11 @@ def fail(
     return JobState.RETRY_WAIT
 
 
+def give_up(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
+    """Another attempt would end the same way: the job is dead. Raises LeaseLost."""
+    _end(tx, lease, JobEvent.GIVE_UP, code, reason)
+
+
 def hand_back(tx: Transaction, lease: Lease) -> None:
     """Give the job back as if it had not been claimed. Raises LeaseLost."""
     _move(
@@ -194,9 +199,22 @@ def cancel(tx: Transaction, job_id: int, reason: str) -> None:
     )
 
 
-def retry(tx: Transaction, job_id: int) -> None:
-    """An administrator starts a settled job again. Raises NotFound, IllegalTransition."""
-    _move(tx, _row(tx, job_id), JobEvent.RETRY, attempt=0, not_before=Now(), reason_code=None, reason=None)
+def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: str) -> None:
+    """An administrator starts a settled job again, with the pipeline as it is installed now.
+
+    Raises NotFound, IllegalTransition.
+    """
+    _move(
+        tx,
+        _row(tx, job_id),
+        JobEvent.RETRY,
+        attempt=0,
+        not_before=Now(),
+        pipeline_version=pipeline_version,
+        pipeline_digest=pipeline_digest,
+        reason_code=None,
+        reason=None,
+    )
 
 
 def release(tx: Transaction, job_id: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from dicomnode.errors import NotFound, StorageFailed, StorageFull
+from dicomnode.errors import DiskFailed, NotFound, StorageFull
 from dicomnode.model.instance import StoredObject
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -32,7 +33,7 @@ class ObjectStore:
     def put(self, *chunks: bytes) -> StoredObject:
         """Keep the joined chunks; on return they survive a power failure.
 
-        Raises StorageFull, and StorageFailed where the disk refused: nothing is kept then.
+        Raises StorageFull, and DiskFailed where the disk refused: nothing is kept then.
         """
         self._require_space(sum(map(len, chunks)))
         temporary = self._temporary / uuid4().hex
@@ -44,7 +45,9 @@ class ObjectStore:
             _sync_folder(final.parent)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise StorageFailed(f"cannot keep an object: {error.strerror}") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(0, self._minimum_free) from error
+            raise DiskFailed(f"cannot keep an object: {error.strerror}") from error
         return stored
 
     def path(self, sha256: str) -> Path:
@@ -59,6 +62,13 @@ class ObjectStore:
             return self.path(sha256).read_bytes()
         except FileNotFoundError:
             raise NotFound("object", sha256) from None
+
+    def holds(self, stored: StoredObject) -> bool:
+        """True where the object is there with the size it had when it was kept."""
+        try:
+            return self.path(stored.sha256).stat().st_size == stored.size
+        except FileNotFoundError:
+            return False
 
     def remove(self, sha256: str) -> None:
         """Take an object away; it may be gone already."""

@@ -11,11 +11,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from dicomnode.demo.scanner import INTENSITY_SCALE, Volume, mni_template, sagittal, scan_mni
+from dicomnode.demo.scanner import INTENSITY_SCALE, Template, mni_template, sagittal, scan_mni
 
 
 @pytest.fixture(scope="module")
-def template() -> Volume:
+def template() -> Template:
     return mni_template()
 
 
@@ -63,14 +63,14 @@ def test_a_landmark_keeps_its_position_in_mm(template, series, voxel):
 def test_an_asymmetric_volume_is_not_mirrored():
     voxels = np.zeros((5, 6, 7), np.uint8)
     voxels[4, 1, 6] = 9  # right, posterior, superior
-    slices = sagittal(Volume(voxels, np.array([[2, 0, 0, -4], [0, 3, 0, 1], [0, 0, 4, 5], [0, 0, 0, 1.0]])))
+    slices = sagittal(Template(voxels, np.array([[2, 0, 0, -4], [0, 3, 0, 1], [0, 0, 4, 5], [0, 0, 0, 1.0]])))
     ((place),) = np.argwhere(slices.frames)
     assert slices.affine @ [*place, 1] == pytest.approx([-4, -4, 29, 1])
 
 
 def test_a_volume_on_other_axes_is_refused():
     with pytest.raises(ValueError, match="R, A and S"):
-        sagittal(Volume(np.zeros((2, 2, 2), np.uint8), np.diag([-1.0, 1, 1, 1])))
+        sagittal(Template(np.zeros((2, 2, 2), np.uint8), np.diag([-1.0, 1, 1, 1])))
 
 
 def test_slices_are_regular_along_the_normal(series):

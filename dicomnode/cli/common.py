@@ -1,0 +1,56 @@
+"""What the command groups share: the options, the way to the stores, and how answers are printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dicomnode.config import load_config
+from dicomnode.node import Stores, open_stores
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The settings.", show_default=True)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DEFAULT_CONFIG = Path("config.toml")
+
+
+def stores_of(config: Path) -> Stores:
+    """The stores of a configuration, with the schema that this version knows."""
+    stores = open_stores(load_config(config))
+    stores.database.require_schema()
+    return stores
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; times are ISO 8601 in UTC."""
+    typer.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table for people. UIDs are never cut; nothing in a cell is taken for markup."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(shown(cell)) for cell in row))
+    Console().print(table)
+
+
+def shown(value: object) -> str:
+    """A value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "".join(character if character.isprintable() else "�" for character in str(value))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

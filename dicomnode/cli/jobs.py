@@ -1,0 +1,128 @@
+"""`dicomnode jobs`: what is queued, what runs, what failed and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from dicomnode.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    print_json,
+    print_table,
+    shown,
+    stores_of,
+)
+from dicomnode.config import load_config
+from dicomnode.model.job import Job, JobState
+from dicomnode.node import open_registry
+from dicomnode.services import administration
+
+app = typer.Typer(help="Jobs: one pipeline on one series.", no_args_is_help=True)
+
+JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, from `jobs list`.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept with the job.")]
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[list[JobState] | None, typer.Option(help="Only these states.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first."""
+    found = administration.find_jobs(stores_of(config).database, tuple(state or ()), limit)
+    if as_json:
+        print_json([asdict(job) for job in found])
+        return
+    print_table(
+        "Jobs",
+        ("ID", "state", "pipeline", "gen.", "attempt", "reason", "updated", "SeriesInstanceUID"),
+        [_row(job) for job in found],
+    )
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    reason = ": ".join(part for part in (job.reason_code, job.reason) if part)
+    return (
+        job.id,
+        job.state,
+        job.pipeline,
+        job.generation,
+        job.attempt,
+        reason,
+        job.updated_at,
+        job.SeriesInstanceUID,
+    )
+
+
+@app.command()
+def show(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Everything about one job: its events, its runs with the seconds of each stage, its results."""
+    job, history = administration.describe_job(stores_of(config).database, job_id)
+    if as_json:
+        print_json({**asdict(job), **history})
+        return
+    print_table(
+        f"Job {job.id}",
+        ("", ""),
+        [(key, value) for key, value in asdict(job).items() if value not in (None, "")],
+    )
+    print_table(
+        "Events",
+        ("at", "event", "state", "fence", "detail"),
+        [(e["at"], e["event"], e["state"], e["fence"], e["detail"]) for e in history["events"]],
+    )
+    print_table(
+        "Runs",
+        ("started", "ended", "worker", "outcome", "seconds"),
+        [
+            (r["started_at"], r["ended_at"], r["worker"], r["outcome"], _seconds(r["timings"]))
+            for r in history["runs"]
+        ],
+    )
+    print_table(
+        "Results",
+        ("role", "SOPInstanceUID", "bytes", "deliveries"),
+        [
+            (
+                r["role"],
+                r["SOPInstanceUID"],
+                r["size"],
+                ", ".join(f"{d['destination']}: {d['state']}" for d in r["deliveries"]),
+            )
+            for r in history["results"]
+        ],
+    )
+
+
+def _seconds(timings: dict[str, float]) -> str:
+    return ", ".join(f"{shown(stage)} {seconds:.2f}" for stage, seconds in timings.items())
+
+
+@app.command()
+def retry(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Start a dead, refused or cancelled job again, with the pipeline as it is installed now."""
+    registry = open_registry(load_config(config))
+    administration.retry_job(stores_of(config).database, registry, job_id)
+    typer.echo(f"job {job_id} is ready")
+
+
+@app.command()
+def release(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Let a held job go on."""
+    administration.release_job(stores_of(config).database, job_id)
+    typer.echo(f"job {job_id} is ready")
+
+
+@app.command()
+def cancel(
+    job_id: JobId, reason: Reason = "cancelled by the administrator", config: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """End a job, also while it runs."""
+    administration.cancel_job(stores_of(config).database, job_id, reason)
+    typer.echo(f"job {job_id} is cancelled")

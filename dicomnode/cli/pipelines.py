@@ -1,0 +1,78 @@
+"""`dicomnode pipelines`: what is installed, whether it is sound, and a run without any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
+from dicomnode.config import load_config
+from dicomnode.node import open_registry
+from dicomnode.services.local_run import run_folder
+
+app = typer.Typer(help="Pipelines: the models that are installed.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_pipelines(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the installed pipelines with their versions and digests."""
+    registry = open_registry(load_config(config))
+    installed = [registry.get(name) for name in registry.names()]
+    if as_json:
+        print_json([{**p.manifest.model_dump(mode="json"), "digest": p.digest} for p in installed])
+        return
+    print_table(
+        "Pipelines",
+        ("name", "version", "title", "segments", "digest"),
+        [
+            (
+                p.manifest.pipeline.name,
+                p.manifest.pipeline.version,
+                p.manifest.pipeline.title,
+                ", ".join(segment.name for segment in p.manifest.segment),
+                p.digest,
+            )
+            for p in installed
+        ],
+    )
+
+
+@app.command()
+def verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Check each pipeline's manifest, bundle and weights; exit status 1 where something is wrong."""
+    registry = open_registry(load_config(config))
+    problems = {name: registry.verify(name) for name in registry.names()}
+    if as_json:
+        print_json(problems)
+    else:
+        for name, found in problems.items():
+            typer.echo(f"{name}: " + ("sound" if not found else ""))
+            for problem in found:
+                typer.echo(f"  {problem}")
+    raise typer.Exit(1 if any(problems.values()) else 0)
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")],
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="One series of DICOM files.")],
+    out: Annotated[Path, typer.Option(help="Where the SEG and the SR are written.")],
+    device: Annotated[str | None, typer.Option(help="Instead of [workers] device.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline over the series in a folder, without database and network."""
+    settings = load_config(config)
+    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device)
+    if as_json:
+        print_json({"files": [str(path) for path in written.files], "timings": written.timings})
+        return
+    print_table(
+        "Segments",
+        ("segment", "volume (ml)"),
+        [(name, f"{volume:.1f}") for name, volume in written.volumes_ml.items()],
+    )
+    for path in written.files:
+        typer.echo(path)

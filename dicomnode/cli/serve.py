@@ -1,0 +1,21 @@
+"""`dicomnode serve`: run the node."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dicomnode import node
+from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption
+
+
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    role: Annotated[node.Role | None, typer.Option(help="Run this role alone, not the whole node.")] = None,
+    slot: Annotated[int, typer.Option(help="Which worker this is.")] = 1,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Run the node until SIGTERM or Ctrl-C."""
+    status = node.serve(config) if role is None else node.run_role(config, role, slot, parent)
+    raise typer.Exit(status)

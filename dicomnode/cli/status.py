@@ -1,0 +1,122 @@
+"""`dicomnode status`: where everything is, or where one study is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, shown, stores_of
+from dicomnode.errors import NotFound
+from dicomnode.services import administration
+
+Asked = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[WHAT]", help="A study, series or instance UID, an accession number or a patient ID."
+    ),
+]
+
+
+def status(
+    what: Asked = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many studies.")] = 10,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where studies are: received, complete, routed, run, delivered."""
+    database = stores_of(config).database
+    counts = administration.describe_all(database)
+    studies = administration.describe_studies(database, what, limit)
+    if what is not None and not studies:
+        raise NotFound("study", what)
+    if as_json:
+        print_json({**counts, "list": studies})
+        return
+    console = Console()
+    if what is None:
+        console.print(_summary(counts))
+    for study in studies:
+        console.print(_study(study))
+
+
+def _summary(counts: dict[str, Any]) -> str:
+    def states(of: dict[str, int]) -> str:
+        return ", ".join(f"{number} {state}" for state, number in sorted(of.items())) or "none"
+
+    return (
+        f"{counts['studies']} studies, {counts['series']} series ({counts['series_open']} still arriving), "
+        f"{counts['instances']} instances\n"
+        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
+    )
+
+
+def _study(study: dict[str, Any]) -> Tree:
+    tree = Tree(
+        _line(
+            f"study {study['StudyInstanceUID']}",
+            ("accession", study["AccessionNumber"]),
+            ("received", study["first_instance_at"]),
+        )
+    )
+    for series in study["series"]:
+        branch = tree.add(
+            _line(
+                f"series {series['SeriesInstanceUID']}",
+                ("", series["Modality"]),
+                ("instances", series["instance_count"]),
+                ("", "still arriving" if series["completed_at"] is None else ""),
+            )
+        )
+        for completion in series["completions"]:
+            _completion(branch, completion)
+        for job in series["jobs"]:
+            _job(branch, job)
+    return tree
+
+
+def _completion(branch: Tree, completion: dict[str, Any]) -> None:
+    routes = [route["route"] for route in completion["routes"] if route["matched"]]
+    routed = (
+        "waits for routing" if completion["routed_at"] is None else ", ".join(routes) or "no route matched"
+    )
+    branch.add(
+        _line(
+            f"complete ({completion['reason']})",
+            ("generation", completion["generation"]),
+            ("instances", completion["instance_count"]),
+            ("at", completion["completed_at"]),
+            ("routes:", routed),
+        )
+    )
+
+
+def _job(branch: Tree, job: dict[str, Any]) -> None:
+    node = branch.add(
+        _line(
+            f"job {job['id']}: {job['state']}",
+            ("", job["pipeline"]),
+            ("attempt", job["attempt"]),
+            ("", ": ".join(filter(None, (job["reason_code"], job["reason"])))),
+            ("since", job["updated_at"]),
+        )
+    )
+    for result in job["results"]:
+        leaf = node.add(_line(f"{result['role']} {result['SOPInstanceUID']}"))
+        for delivery in result["deliveries"]:
+            leaf.add(
+                _line(
+                    f"to {delivery['destination']}: {delivery['state']}",
+                    ("attempt", delivery["attempt"]),
+                    ("", delivery["reason"]),
+                    ("since", delivery["updated_at"]),
+                )
+            )
+
+
+def _line(head: str, *facts: tuple[str, object]) -> str:
+    parts = [f"{name} {shown(value)}".strip() for name, value in facts if value not in (None, "")]
+    return escape("  ·  ".join([head, *parts]))

@@ -1,0 +1,1 @@
+"""`make demo`: a scanner, a node and an archive on this machine, from C-STORE to the picture."""

@@ -1,0 +1,68 @@
+"""How this node calls others: one association with a peer (PS3.7 D, PS3.8 7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from dicomnode.dimse.pynetdicom_settings import configure_pynetdicom
+from dicomnode.dimse.sockets import prepare_socket
+from dicomnode.errors import AssociationFailed
+from dicomnode.model.peer import Peer
+from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
+
+MAXIMUM_CONTEXTS = 128
+"""Context IDs are odd and at most 255 (PS3.8 9.3.2.2)."""
+
+
+@contextmanager
+def association(
+    peer: Peer, calling_ae: str, contexts: Sequence[PresentationContext]
+) -> Iterator[Association]:
+    """An association that the peer answered; released at the end, or aborted where an error ends it.
+
+    It may be without a single accepted context: then pynetdicom has ended it already, and
+    `assoc.rejected_contexts` names them all. Raises AssociationFailed where there is none.
+    """
+    configure_pynetdicom()
+    ae = AE(calling_ae)
+    ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    ae.implementation_version_name = "DICOMNODE"
+    ae.connection_timeout = peer.connect_timeout_s
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.response_timeout_s
+    try:
+        assoc = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.ae_title,
+            max_pdu=0,
+            evt_handlers=[(evt.EVT_CONN_OPEN, prepare_socket, [peer.response_timeout_s])],
+        )
+    except OSError as error:  # the host's name is not known
+        raise AssociationFailed(f"{peer.host} cannot be found") from error
+    _require_answer(assoc)
+    try:
+        yield assoc
+    except BaseException:
+        assoc.abort()
+        raise
+    if assoc.is_established:
+        assoc.release()
+
+
+def _require_answer(assoc: Association) -> None:
+    if assoc.is_established or assoc.rejected_contexts:
+        return
+    if assoc.is_rejected:
+        answer = assoc.acceptor.primitive
+        raise AssociationFailed(
+            f"the peer rejected the association ({answer.result}/{answer.result_source}/{answer.diagnostic}: "
+            f"{answer.reason_str})"
+        )
+    raise AssociationFailed("the peer cannot be reached, or did not answer")

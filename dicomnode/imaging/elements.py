@@ -1,0 +1,53 @@
+"""Single elements of data sets that others wrote: what is there and well formed, or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from dicomnode.imaging.headers import UNREADABLE
+
+
+def value_of(ds: Dataset, keyword: str) -> Any:
+    """The value of an attribute, or None where it is absent, empty or malformed (PS3.5 7.1)."""
+    try:
+        value = getattr(ds, keyword, None)
+    except UNREADABLE:
+        return None
+    return None if value is None or (isinstance(value, (str, list)) and len(value) == 0) else value
+
+
+def text_of(ds: Dataset, keyword: str) -> str:
+    """The value as text, several values joined by backslash; "" where there is none."""
+    value = value_of(ds, keyword)
+    if value is None:
+        return ""
+    try:
+        parts = [value] if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else value
+        return "\\".join(str(part) for part in parts).strip(" \0")
+    except UNREADABLE:
+        return ""
+
+
+def numbers_of(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+    """All values as finite numbers, `count` of them where it is given; None otherwise."""
+    value = value_of(ds, keyword)
+    if value is None:
+        return None
+    try:
+        parts = [value] if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else value
+        numbers = tuple(float(part) for part in parts)
+    except UNREADABLE:
+        return None
+    if count is not None and len(numbers) != count:
+        return None
+    return numbers if all(map(math.isfinite, numbers)) else None
+
+
+def number_of(ds: Dataset, keyword: str) -> float | None:
+    """The first value as a finite number, or None."""
+    numbers = numbers_of(ds, keyword)
+    return numbers[0] if numbers else None

@@ -1,0 +1,243 @@
+"""The composition root: what runs, on what, and in which order it starts and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import structlog
+
+from dicomnode.config import Config, load_config
+from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings, configure_pynetdicom
+from dicomnode.errors import ConfigError, DiskFailed
+from dicomnode.logs import configure_logs
+from dicomnode.model.instance import Received
+from dicomnode.pipeline.registry import Registry
+from dicomnode.rules.rule import check_rule
+from dicomnode.services.completion import CompletionService
+from dicomnode.services.delivery import Courier, serve_destination
+from dicomnode.services.execution import Worker
+from dicomnode.services.expiry import expire_leases
+from dicomnode.services.find import Finder
+from dicomnode.services.ingest import Ingest
+from dicomnode.services.recovery import recover
+from dicomnode.services.routing import RouteTable, RoutingService
+from dicomnode.store.database import Database
+from dicomnode.store.objects import ObjectStore
+from dicomnode.supervisor import Supervisor, die_with_parent
+
+log = structlog.get_logger()
+
+PAUSE_S = 0.1
+"""How long a role without work waits before it looks again."""
+
+
+class Role(StrEnum):
+    """What one process of a node does."""
+
+    RECEIVER = "receiver"
+    ENGINE = "engine"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where everything is kept."""
+
+    database: Database
+    objects: ObjectStore
+
+
+def open_stores(config: Config) -> Stores:
+    """The database and the objects of a configuration. The schema is not looked at."""
+    free = config.node.minimum_free_mb * 1_000_000
+    return Stores(Database(config.database_url), ObjectStore(config.node.data, free))
+
+
+def open_registry(config: Config) -> Registry:
+    """The installed pipelines, each manifest and each rule in it checked. Raises ConfigError."""
+    return Registry.open(config.pipelines.folder, check_rule)
+
+
+def check(config: Config, file: Path) -> None:
+    """Everything that can be known before the start. Raises ConfigError."""
+    installed = open_registry(config).names()
+    problems = [
+        f"route[{number}].pipeline: {route.pipeline!r} is not installed; there are {', '.join(installed)}"
+        for number, route in enumerate(config.route, start=1)
+        if route.pipeline not in installed
+    ]
+    if problems:
+        raise ConfigError(file, problems)
+    RouteTable(config, str(file))
+
+
+def serve(file: Path) -> int:
+    """Run the whole node on this machine until it is told to stop; returns the exit status."""
+    config = load_config(file)
+    configure_logs(config.logs.level, config.logs.format)
+    check(config, file)
+    _require_free_port(config, file)
+    stores = open_stores(config)
+    if stores.database.schema_status().found is None:
+        stores.database.upgrade()
+    stores.database.require_schema()
+    recover(stores.database, stores.objects)
+    stores.database.close()
+    supervisor = Supervisor(_commands(config, file), config.node.stop_limit_s)
+    with _stop_on_signals() as stop:
+        log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
+        status = supervisor.run(stop)
+    log.info("node.stopped", status=status)
+    return status
+
+
+def _commands(config: Config, file: Path) -> dict[str, list[str]]:
+    base = [sys.executable, "-m", "dicomnode", "serve", "--config", str(file), "--parent", str(os.getpid())]
+    workers = {
+        f"worker-{slot}": [*base, "--role", Role.WORKER, "--slot", str(slot)]
+        for slot in range(1, config.workers.slots + 1)
+    }
+    roles = {str(role): [*base, "--role", role] for role in (Role.RECEIVER, Role.ENGINE)}
+    return {**roles, **(workers if config.route else {})}
+
+
+def _require_free_port(config: Config, file: Path) -> None:
+    address = config.dimse.address
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((str(address), config.dimse.port))
+        except OSError as error:
+            problem = f"dimse.port: cannot listen on {address} port {config.dimse.port}: {error.strerror}"
+            raise ConfigError(file, [problem]) from None
+
+
+def run_role(file: Path, role: Role, slot: int, parent: int | None) -> int:
+    """Run one role in this process until it is told to stop; returns the exit status."""
+    if parent is not None:
+        die_with_parent(parent)
+    config = load_config(file)
+    name = f"{role}-{slot}" if role is Role.WORKER else str(role)
+    configure_logs(config.logs.level, config.logs.format, process=name)
+    stores = open_stores(config)
+    stores.database.require_schema()
+    with _stop_on_signals() as stop:
+        if role is Role.RECEIVER:
+            return _run_receiver(config, stores, stop)
+        if role is Role.ENGINE:
+            return _run_engine(config, stores, stop)
+        return _run_worker(config, stores, name, stop)
+
+
+def _run_receiver(config: Config, stores: Stores, stop: threading.Event) -> int:
+    """Takes instances in until told to stop, or until the disk fails: then a restart verifies it."""
+    configure_pynetdicom()
+    ingest = Ingest(stores.database, stores.objects)
+    failed = threading.Event()
+
+    def on_instance(received: Received) -> None:
+        try:
+            ingest.store(received)
+        except DiskFailed:
+            failed.set()
+            stop.set()
+            raise
+
+    receiver = Receiver(
+        _receiver_settings(config), on_instance, Finder(stores.database, config.node.ae_title)
+    )
+    receiver.start()
+    log.info("receiver.listening", port=receiver.port, address=str(config.dimse.address))
+    stop.wait()
+    receiver.stop(config.node.stop_limit_s * 0.8)
+    return 1 if failed.is_set() else 0
+
+
+def _receiver_settings(config: Config) -> ReceiverSettings:
+    return ReceiverSettings(
+        ae_title=config.node.ae_title,
+        address=str(config.dimse.address),
+        port=config.dimse.port,
+        accept=tuple(AcceptRule(entry.ae_title, entry.address) for entry in config.dimse.accept),
+        maximum_associations=config.dimse.maximum_associations,
+        maximum_pdu=config.dimse.maximum_pdu,
+        acse_timeout_s=config.dimse.acse_timeout_s,
+        network_timeout_s=config.dimse.network_timeout_s,
+    )
+
+
+def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
+    """Completion, routing and expired leases in this thread; each destination has one of its own."""
+    configure_pynetdicom()
+    completion = CompletionService(stores.database, config.completion)
+    routing = RoutingService(stores.database, stores.objects, RouteTable(config), open_registry(config))
+    couriers = [
+        threading.Thread(
+            target=serve_destination,
+            args=(
+                Courier(stores.database, stores.objects, destination, config.node.ae_title, config.delivery),
+                stop,
+                PAUSE_S,
+            ),
+            name=f"courier-{destination.name}",
+        )
+        for destination in config.destination
+    ]
+    for courier in couriers:
+        courier.start()
+    started = time.monotonic()
+    try:
+        while not stop.wait(PAUSE_S):
+            expire_leases(stores.database, config.jobs.attempts)
+            completion.tick(silent_for_s=time.monotonic() - started)
+            routing.tick()
+    finally:
+        stop.set()
+        for courier in couriers:
+            courier.join()
+    return 0
+
+
+def _run_worker(config: Config, stores: Stores, name: str, stop: threading.Event) -> int:
+    """One slot. After a stop the run in hand has most of the limit to end; then it is handed back."""
+    worker = Worker(stores.database, stores.objects, open_registry(config), config, name)
+    cut = threading.Event()
+    threading.Thread(target=_cut_after, args=(stop, cut, config.node.stop_limit_s * 0.6), daemon=True).start()
+    try:
+        while not stop.is_set():
+            if not worker.tick(cut):
+                stop.wait(PAUSE_S)
+    finally:
+        worker.close()
+    return 0
+
+
+def _cut_after(stop: threading.Event, cut: threading.Event, limit_s: float) -> None:
+    stop.wait()
+    time.sleep(limit_s)
+    cut.set()
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """SIGTERM and SIGINT ask for an orderly end."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""A pipeline over a folder: the same way as a job's, without database and network."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicomnode.config import Config
+from dicomnode.model.instance import InstanceRef
+from dicomnode.pipeline.registry import InstalledPipeline
+from dicomnode.pipeline.runner import Runner
+from dicomnode.services.execution import provenance_of
+from dicomnode.services.inference import infer
+from dicomnode.services.routing import input_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files that were written, the volume of each segment (ml), and the seconds of each stage."""
+
+    files: tuple[Path, ...]
+    volumes_ml: Mapping[str, float]
+    timings: Mapping[str, float]
+
+
+def run_folder(
+    config: Config, pipeline: InstalledPipeline, folder: Path, out: Path, device: str | None
+) -> Written:
+    """Run `pipeline` over the series in `folder` and write its results to `out`.
+
+    Raises Refused, RunError and GateFailed as a job would record them.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    refs = [InstanceRef(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
+    provenance = provenance_of(config, input_digest(refs), pipeline, datetime.now(UTC))
+    with tempfile.TemporaryDirectory() as scratch:
+        runner = Runner(
+            pipeline,
+            device or config.workers.device,
+            Path(scratch),
+            start_limit_s=config.workers.start_limit_s,
+            recycle_after=1,
+        )
+        try:
+            inference = infer(paths, pipeline, runner, provenance, cancelled=lambda: False)
+        finally:
+            runner.close()
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for result in inference.results:
+        file = out / f"{pipeline.manifest.pipeline.name}-{result.role.lower()}.dcm"
+        file.write_bytes(result.data)
+        files.append(file)
+    statistics = inference.findings.statistics
+    volumes = {segment.name: statistics[segment.name].volume_ml for segment in pipeline.manifest.segment}
+    return Written(tuple(files), volumes, inference.timings)

@@ -1,0 +1,37 @@
+"""What a start does before anything else: tidy what a killed process left, and check what was kept."""
+
+from __future__ import annotations
+
+import structlog
+
+from dicomnode.store import audit, catalog
+from dicomnode.store.database import Database
+from dicomnode.store.objects import ObjectStore
+
+log = structlog.get_logger()
+
+LOOK_BACK_S = 7 * 86_400.0
+VERIFIED_INSTANCES = 1_000
+
+
+def recover(database: Database, objects: ObjectStore) -> None:
+    """Remove stale temporary files and objects that no row names, and look for lost objects.
+
+    An object without a row was never acknowledged, so nothing is lost with it. A row without its object
+    is a disk that lied: it is written to the audit trail and logged as an error.
+    """
+    removed = objects.remove_stale_temporaries()
+    collected = 0
+    for stored in objects.changed_since(LOOK_BACK_S):
+        with database.begin() as tx:
+            if not catalog.names_object(tx, stored.sha256):
+                objects.remove(stored.sha256)
+                collected += 1
+    with database.read() as tx:
+        recent = catalog.recent_objects(tx, VERIFIED_INSTANCES)
+    lost = [stored for stored in recent if not objects.holds(stored)]
+    for stored in lost:
+        log.error("object.lost", sha256=stored.sha256, size=stored.size)
+        with database.begin() as tx:
+            audit.record(tx, "object_lost", {"sha256": stored.sha256, "size": stored.size})
+    log.info("recovered", temporaries=removed, orphans=collected, verified=len(recent), lost=len(lost))

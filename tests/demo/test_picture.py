@@ -1,0 +1,118 @@
+"""The picture shows a segment where it lies in the patient, in its colour, at its true proportions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from highdicom.color import CIELabColor
+from matplotlib.image import imread
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from dicomnode.demo import picture
+from dicomnode.demo.scanner import Slices, write_series
+from dicomnode.imaging.volume import read_volume
+
+RED, BLUE = (230, 60, 50), (40, 90, 240)
+SPACING = (2.0, 1.5, 1.0)
+"""Of the slices, rows and columns, in mm."""
+
+
+def oblique_sagittal() -> Slices:
+    """Black but for one block in the left, posterior, superior part; turned by 10 degrees about z."""
+    frames = np.zeros((20, 24, 40), np.uint16)
+    frames[2:6, 3:8, 25:36] = 1000
+    turn = np.radians(10)
+    rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    # Slices to the right, rows down, columns to posterior.
+    affine[:3, :3] = rotation @ np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]]).T * SPACING
+    affine[:3, 1] = np.array([0, 0, -1]) * SPACING[1]
+    affine[:3, 2] = rotation @ np.array([0, 1, 0]) * SPACING[2]
+    affine[:3, 3] = (20, -15, 30)
+    return Slices(frames, affine)
+
+
+def seg_of(datasets: list[pydicom.Dataset], labels: np.ndarray) -> pydicom.Dataset:
+    algorithm = highdicom.AlgorithmIdentificationSequence("test", codes.DCM.ArtificialIntelligence, "1")
+    segments = [
+        highdicom.seg.SegmentDescription(
+            number,
+            label,
+            codes.SCT.Tissue,
+            codes.SCT.Brain,
+            highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm,
+            display_color=CIELabColor.from_rgb(*colour),
+        )
+        for number, label, colour in ((1, "Block", RED), (2, "Rest", BLUE))
+    ]
+    return highdicom.seg.Segmentation(
+        datasets, labels, "BINARY", segments, generate_uid(), 7, generate_uid(), 1, "maker", "model", "1", "1"
+    )
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> picture.Overlay:
+    slices = oblique_sagittal()
+    files = write_series(slices, tmp_path_factory.mktemp("series"), datetime.now(UTC), generate_uid)
+    labels = (slices.frames > 0).astype(np.uint8)
+    labels[12, 20, 2] = 2
+    # Files in a wrong order: only their positions count.
+    seg = seg_of([pydicom.dcmread(file) for file in files], labels)
+    return picture.overlay(read_volume(files[::-1]), seg)
+
+
+def test_the_segment_lies_on_what_it_marks(shown):
+    assert np.array_equal(shown.labels == 1, shown.image > 0)
+    assert np.count_nonzero(shown.labels == 1) == 4 * 5 * 11
+
+
+def test_axes_run_to_feet_posterior_and_left(shown):
+    f, p, left = (places.mean() for places in np.nonzero(shown.labels == 1))
+    assert f < shown.labels.shape[0] / 2
+    assert p > shown.labels.shape[1] / 2
+    assert left > shown.labels.shape[2] / 2
+    assert shown.spacing == pytest.approx((SPACING[1], SPACING[2], SPACING[0]))
+
+
+def test_planes_have_their_size_in_mm_and_the_letters_of_the_patient(shown):
+    axial, coronal, sagittal = picture.planes(shown)
+    assert (axial.edges, coronal.edges, sagittal.edges) == (
+        ("R", "L", "A", "P"),
+        ("R", "L", "S", "I"),
+        ("A", "P", "S", "I"),
+    )
+    assert axial.mm == pytest.approx((40, 40))
+    assert coronal.mm == pytest.approx((36, 40))
+    assert sagittal.mm == pytest.approx((36, 40))
+    assert all(np.any(plane.labels == 1) for plane in (axial, coronal, sagittal))
+
+
+def test_colours_are_those_of_the_segments(shown):
+    block, rest = shown.segments
+    assert (block.label, rest.label) == ("Block", "Rest")
+    assert np.multiply(block.colour, 255) == pytest.approx(RED, abs=2)
+    assert np.multiply(rest.colour, 255) == pytest.approx(BLUE, abs=2)
+
+
+def test_the_left_of_the_patient_is_drawn_on_the_right(shown, tmp_path: Path):
+    picture.draw(shown, "a title", {1: 12.3}, tmp_path / "picture.png")
+    image = imread(tmp_path / "picture.png")[..., :3]
+    height, width = image.shape[:2]
+    lower_left_panel = image[height // 2 : int(height * 0.9), : width // 3]
+    reddish = (lower_left_panel[..., 0] - lower_left_panel[..., 1] > 0.15) & (lower_left_panel[..., 2] < 0.6)
+    yellow = lower_left_panel[..., 2] < 0.2
+    columns = np.nonzero(reddish & ~(yellow & (lower_left_panel[..., 1] > 0.5)))[1]
+    assert columns.size > 100
+    assert columns.mean() > lower_left_panel.shape[1] / 2
+
+
+def test_a_legend_line_has_the_volume_where_there_is_one(shown):
+    assert picture.legend_line(shown.segments[0], 812.34) == "Block  812.3 ml"
+    assert picture.legend_line(shown.segments[0], None) == "Block"

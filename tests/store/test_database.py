@@ -1,0 +1,69 @@
+"""The schema comes from the migrations alone, and a commit is durable."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from dicomnode.errors import SchemaMismatch, StorageFailed
+from dicomnode.store import audit
+from dicomnode.store.clock import read_clock
+from dicomnode.store.database import Database
+from dicomnode.store.schema import metadata
+
+
+def test_the_migrations_make_exactly_the_tables_that_queries_name(database: Database):
+    with database.read() as tx:
+        context = MigrationContext.configure(tx, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_an_upgrade_that_is_not_needed_changes_nothing(database: Database):
+    before = database.schema_status()
+    database.upgrade()
+    assert database.schema_status() == before
+    assert before.current
+
+
+def test_an_unknown_schema_is_refused_by_name(database: Database):
+    with database.begin() as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaMismatch, match="9999"):
+        database.require_schema()
+
+
+def test_an_empty_database_is_refused_until_it_is_upgraded(database_url: str):
+    database = Database(database_url)
+    with pytest.raises(SchemaMismatch, match="none"):
+        database.require_schema()
+    database.close()
+
+
+def test_the_clock_is_the_databases_and_says_its_time_zone(database: Database):
+    with database.read() as tx:
+        now = read_clock(tx)
+    assert now.tzinfo is not None
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+def test_a_failed_transaction_leaves_nothing_behind(database: Database):
+    def write_and_fail() -> None:
+        with database.begin() as tx:
+            audit.record(tx, "something", {})
+            tx.exec_driver_sql("SELECT * FROM no_such_table")
+
+    with pytest.raises(StorageFailed):
+        write_and_fail()
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM audit").scalar_one() == 0
+
+
+def test_sqlite_syncs_each_commit_and_lets_readers_pass(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
+    with database.read() as tx:
+        assert tx.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert tx.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+    database.close()
