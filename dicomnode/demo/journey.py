@@ -48,7 +48,6 @@ class Journey:
     first_instance_at: datetime
     last_instance_at: datetime
     completed_at: datetime | None
-    job_id: int | None
     job_state: JobState | None
     results: tuple[Delivered, ...]
     run: Run | None
@@ -64,9 +63,10 @@ class Journey:
         return sum(result.state is DeliveryState.CONFIRMED for result in self.results)
 
     @property
-    def arrived(self) -> bool:
-        """True when every result is confirmed."""
-        return bool(self.results) and self.confirmed == len(self.results)
+    def trouble(self) -> str:
+        """Why a result has to wait for its next sending; empty where none has."""
+        waiting = (result for result in self.results if result.state is DeliveryState.RETRY_WAIT)
+        return next((result.reason or "" for result in waiting), "")
 
 
 def read_journey(database: Database, StudyInstanceUID: str, SeriesInstanceUID: str) -> Journey | None:
@@ -126,7 +126,6 @@ def _journey(series: Mapping[str, Any], job: Mapping[str, Any] | None, runs: lis
         first_instance_at=series["first_instance_at"],
         last_instance_at=series["last_instance_at"],
         completed_at=series["completed_at"],
-        job_id=job["id"] if job else None,
         job_state=JobState(job["state"]) if job else None,
         results=tuple(map(_delivered, job["results"])) if job else (),
         run=Run(done[-1]["started_at"], done[-1]["ended_at"], done[-1]["timings"]) if done else None,
@@ -135,7 +134,10 @@ def _journey(series: Mapping[str, Any], job: Mapping[str, Any] | None, runs: lis
 
 def _delivered(result: Mapping[str, Any]) -> Delivered:
     delivery = result["deliveries"][0]
-    # In the order of time: a state that was reached twice counts from its last time.
+    # In the order of time, and a check of what was sent leaves it sent: the first time counts for that.
+    sent_at = next(
+        (event["at"] for event in delivery["events"] if event["state"] == DeliveryState.SENT), None
+    )
     at = {event["state"]: event["at"] for event in delivery["events"]}
     return Delivered(
         role=result["role"],
@@ -145,9 +147,7 @@ def _delivered(result: Mapping[str, Any]) -> Delivered:
         state=DeliveryState(delivery["state"]),
         reason=delivery["reason"],
         created_at=result["created_at"],
-        sent_at=next(
-            (event["at"] for event in delivery["events"] if event["state"] == DeliveryState.SENT), None
-        ),
+        sent_at=sent_at,
         confirmed_at=at.get(DeliveryState.CONFIRMED),
     )
 

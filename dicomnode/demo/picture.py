@@ -107,7 +107,8 @@ def draw(shown: Overlay, title: str, volumes_ml: Mapping[int, float], path: Path
     for column, plane in enumerate(planes(shown)):
         for row, segments in enumerate(((), shown.segments)):
             _draw_plane(grid[row, column], plane, segments, levels)
-        centre = 0.03 + 0.94 * (column + 0.5) / 3
+        box = grid[0, column].get_position(original=True)
+        centre = (box.x0 + box.x1) / 2
         figure.text(centre, 0.915, plane.title, color="silver", fontsize=11, va="center", ha="center")
     figure.text(0.03, 0.965, title, color="white", fontsize=13, va="center")
     figure.text(

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pydicom
+from pydicom.uid import generate_uid
 from rich.console import Console
 
 from dicomnode.demo import picture
@@ -29,7 +30,7 @@ from dicomnode.demo.servers import (
     write_node_config,
 )
 from dicomnode.dimse.query import listed_instances
-from dicomnode.dimse.sender import send
+from dicomnode.dimse.sender import echo, send
 from dicomnode.errors import DimseError
 from dicomnode.imaging.volume import read_volume
 from dicomnode.model.peer import Peer
@@ -57,11 +58,13 @@ def play(scene: Scene, console: Console) -> Path:
     own_archive, node = _sites(scene)
     archive = scene.archive or own_archive.peer
     sites = (own_archive, node) if scene.archive is None else (node,)
-    write_node_config(node, SCANNER_AE, archive, scene.pipelines, scene.pipeline)
+    write_node_config(node, archive, scene.pipelines, scene.pipeline)
     if scene.archive is None:
-        write_archive_config(own_archive, (NODE_AE,))
+        write_archive_config(own_archive)
     try:
         with shown_steps(console) as steps, ExitStack() as servers:
+            if scene.archive is not None:
+                _require_answers(steps, scene.archive)
             require_running = _start(steps, servers, sites)
             series = _scan(steps, scene)
             _send(steps, series, node.peer)
@@ -82,9 +85,22 @@ def play(scene: Scene, console: Console) -> Path:
 def _sites(scene: Scene) -> tuple[Site, Site]:
     archive_port, node_port = free_ports(2)
     return (
-        Site(scene.folder / "archive", ARCHIVE_AE, archive_port),
-        Site(scene.folder / "node", NODE_AE, node_port),
+        Site(scene.folder / "archive", ARCHIVE_AE, NODE_AE, archive_port),
+        Site(scene.folder / "node", NODE_AE, SCANNER_AE, node_port),
     )
+
+
+def _require_answers(steps: Steps, archive: Peer) -> None:
+    """Raises DemoError unless the archive lets the node in and answers its queries."""
+    with steps.step(f"ask {archive.ae_title} whether it lets {NODE_AE} in"):
+        try:
+            echo(archive, NODE_AE)
+            listed_instances(archive, NODE_AE, generate_uid(), generate_uid())
+        except DimseError as error:
+            raise DemoError(
+                f"{archive.ae_title} at {archive.host}:{archive.port} has to know the AE title {NODE_AE} "
+                f"and answer its C-ECHO, C-STORE and C-FIND: {error}"
+            ) from error
 
 
 def _start(steps: Steps, servers: ExitStack, sites: Sequence[Site]) -> Callable[[], None]:
@@ -140,10 +156,10 @@ def _watch(
         with steps.step(f"run {scene.pipeline}") as step:
             wait.until(lambda journey: _ran(journey, scene.pipeline, step))
         results = len(wait.now().results)
-        with steps.step("deliver to the archive", results) as step:
-            wait.until(lambda journey: _count(step, journey.sent) == results)
-        with steps.step("find it in the archive", results) as step:
-            return wait.until(lambda journey: _count(step, journey.confirmed) == results)
+        with steps.step("deliver", results) as step:
+            wait.until(lambda journey: _delivered(journey, "deliver", journey.sent, step))
+        with steps.step("confirm", results) as step:
+            return wait.until(lambda journey: _delivered(journey, "confirm", journey.confirmed, step))
     finally:
         database.close()
 
@@ -180,9 +196,10 @@ def _ran(journey: Journey, pipeline: str, step: Step) -> bool:
     return bool(journey.results)
 
 
-def _count(step: Step, count: int) -> int:
+def _delivered(journey: Journey, what: str, count: int, step: Step) -> bool:
+    step.says(f"{what} ({journey.trouble})" if journey.trouble else what)
     step.at(count)
-    return count
+    return count == len(journey.results)
 
 
 def _ask(steps: Steps, archive: Peer, series: Series, journey: Journey) -> None:

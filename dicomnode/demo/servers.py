@@ -14,10 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pynetdicom import AE
-from pynetdicom.sop_class import Verification
-
 from dicomnode.demo.errors import DemoError
+from dicomnode.dimse.sender import echo
+from dicomnode.errors import AssociationFailed
 from dicomnode.model.peer import Peer
 
 LOCALHOST = "127.0.0.1"
@@ -30,10 +29,11 @@ _LOG_LINES = 25
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where one server keeps its things, and where it listens on this machine."""
+    """Where one server keeps its things, where it listens on this machine, and the AE title it lets in."""
 
     folder: Path
     ae_title: str
+    caller: str
     port: int
 
     @property
@@ -71,16 +71,16 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def write_archive_config(site: Site, callers: tuple[str, ...]) -> None:
+def write_archive_config(site: Site) -> None:
     """An archive is a node without routes: it stores, and answers queries."""
-    _write(site, _common(site, callers))
+    _write(site, _common(site))
 
 
-def write_node_config(site: Site, caller: str, archive: Peer, pipelines: Path, pipeline: str) -> None:
+def write_node_config(site: Site, archive: Peer, pipelines: Path, pipeline: str) -> None:
     """A node that runs `pipeline` on every series and sends the results to the archive."""
     _write(
         site,
-        f"""{_common(site, (caller,))}
+        f"""{_common(site)}
 [completion]
 quiet_s = {QUIET_S}
 
@@ -126,7 +126,7 @@ def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
 def wait_until_ready(site: Site, process: subprocess.Popen[bytes]) -> None:
     """Return when the server answers C-ECHO; raises DemoError."""
     deadline = time.monotonic() + START_LIMIT_S
-    while not echoes(site.peer, site.ae_title):
+    while not _answers(site):
         if process.poll() is not None:
             raise DemoError(f"{site.ae_title} ended with status {process.returncode} while starting")
         if time.monotonic() > deadline:
@@ -134,22 +134,15 @@ def wait_until_ready(site: Site, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def echoes(peer: Peer, calling_ae: str) -> bool:
-    """True where the peer answers C-ECHO with success (PS3.7 9.1.5)."""
-    ae = AE(ae_title=calling_ae)
-    ae.add_requested_context(Verification)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = 5
-    assoc = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
-    if not assoc.is_established:
-        return False
+def _answers(site: Site) -> bool:
     try:
-        return bool(assoc.send_c_echo().get("Status", -1) == 0)
-    finally:
-        assoc.release()
+        echo(site.peer, site.caller)
+    except AssociationFailed:
+        return False
+    return True
 
 
-def _common(site: Site, callers: tuple[str, ...]) -> str:
-    accept = ", ".join(f'{{ ae_title = {_text(caller)}, address = "{LOCALHOST}/32" }}' for caller in callers)
+def _common(site: Site) -> str:
     return f"""[node]
 ae_title = {_text(site.ae_title)}
 data = "var"
@@ -159,7 +152,7 @@ stop_limit_s = {STOP_LIMIT_S / 2}
 [dimse]
 address = "{LOCALHOST}"
 port = {site.port}
-accept = [{accept}]
+accept = [{{ ae_title = {_text(site.caller)}, address = "{LOCALHOST}/32" }}]
 """
 
 

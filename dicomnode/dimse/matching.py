@@ -27,6 +27,7 @@ _NO_KEYS = frozenset(
 )
 """Attributes of the identifier itself (PS3.4 C.4.1.1.3.1), not of what is looked for."""
 
+_BINARY_VRS = frozenset({"SL", "SS", "UL", "US"})
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _ABOVE = {
@@ -45,7 +46,9 @@ def parse_identifier(identifier: Dataset) -> Query:
     """
     level = _level(identifier)
     keywords = [
-        keyword for tag in identifier.keys() if (keyword := keyword_for_tag(tag)) and keyword not in _NO_KEYS
+        keyword
+        for tag in sorted(identifier.keys())
+        if (keyword := keyword_for_tag(tag)) and keyword not in _NO_KEYS
     ]
     matches: dict[str, Match] = {}
     for keyword in keywords:
@@ -138,6 +141,8 @@ def _element(keyword: str, value: object) -> DataElement:
     empty: object = [] if VR == "SQ" else ""
     held = empty if value is None or value == "" or VR == "SQ" else value
     try:
+        if VR in _BINARY_VRS and held != "":
+            held = int(str(held))
         return DataElement(tag, VR, held, validation_mode=config.IGNORE)
     except (ValueError, TypeError, OverflowError):
         return DataElement(tag, VR, empty)

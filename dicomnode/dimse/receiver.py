@@ -159,6 +159,7 @@ class Receiver:
         with self._lock:
             self._stopping = True
         self._server.shutdown()
+        _hang_up_on_the_silent(self._server)
         deadline = time.monotonic() + limit_s
         for assoc in self._active():
             assoc.join(max(0.0, deadline - time.monotonic()))
@@ -267,6 +268,14 @@ class Receiver:
     def _answered(message: str, facts: AssociationFacts, status: int, reason: str) -> int:
         log.warning(message, association=facts.key, status=f"{status:04X}", reason=reason)
         return status
+
+
+def _hang_up_on_the_silent(server: _Server) -> None:
+    """End connections that asked for nothing yet: their threads would live on until a timeout."""
+    for assoc in server.active_associations:
+        if assoc.requestor.primitive is None and assoc.dul.socket is not None:
+            assoc.dul.socket.close()
+            assoc.dul.to_user_queue.put(None)  # what the association's thread takes for that timeout
 
 
 def _received(event: Event, facts: AssociationFacts) -> Received:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def require_one_grid(headers: Sequence[Dataset]) -> None:
 
 def _require_identity(headers: Sequence[Dataset]) -> None:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        _require_each(headers, lambda ds, keyword=keyword: text_of(ds, keyword) != "", "NO_IDENTITY", keyword)
+        _require_each(headers, partial(_has, keyword), "NO_IDENTITY", keyword)
     _require_same(headers, "MIXED_PATIENT", "patients", PATIENT)
     _require_same(headers, "MIXED_STUDY", "studies", ("StudyInstanceUID",))
     _require_same(headers, "MIXED_SERIES", "series", ("SeriesInstanceUID",))
@@ -60,10 +61,14 @@ def _require_planes(headers: Sequence[Dataset]) -> None:
         "PixelSpacing": lambda ds: min(numbers_of(ds, "PixelSpacing", 2) or (0.0,)) > 0,
         "Rows": lambda ds: (number_of(ds, "Rows") or 0) > 0,
         "Columns": lambda ds: (number_of(ds, "Columns") or 0) > 0,
-        "FrameOfReferenceUID": lambda ds: text_of(ds, "FrameOfReferenceUID") != "",
+        "FrameOfReferenceUID": partial(_has, "FrameOfReferenceUID"),
     }
     for keyword, holds in checks.items():
         _require_each(headers, holds, "NO_GEOMETRY", keyword)
+
+
+def _has(keyword: str, ds: Dataset) -> bool:
+    return text_of(ds, keyword) != ""
 
 
 def _has_axes(ds: Dataset) -> bool:

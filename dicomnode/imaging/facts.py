@@ -38,7 +38,16 @@ _SERIES_NUMBERS = {
     "slice_thickness": "SliceThickness",
 }
 SERIES_FACTS = frozenset(
-    {*_SERIES_TEXTS, *_SERIES_NUMBERS, "transfer_syntax", "instances", "frames", "rows", "columns", "pixel_spacing"}
+    {
+        *_SERIES_TEXTS,
+        *_SERIES_NUMBERS,
+        "transfer_syntax",
+        "instances",
+        "frames",
+        "rows",
+        "columns",
+        "pixel_spacing",
+    }
 )
 """The names that `series_facts` can yield."""
 STUDY_FACTS = frozenset(
@@ -49,7 +58,7 @@ _DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 
 
 def series_facts(ds: Dataset, instances: int) -> Facts:
-    """What one header of a series of `instances` instances says; times in ms, lengths in mm, angles in degrees.
+    """What one header of a series of `instances` instances says; times in ms, lengths in mm, angles in °.
 
     `pixel_spacing` is the larger of the two; `laterality` falls back to ImageLaterality (PS3.3 C.7.3.1).
     """
@@ -113,7 +122,7 @@ def _stated_age(text: str) -> float | None:
 
 def _date(text: str) -> date | None:
     try:
-        return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007
+        return datetime.strptime(text, "%Y%m%d").date()
     except ValueError:
         return None
 

@@ -26,7 +26,7 @@ _XYZ_TO_INDEX = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """`array`: float32, shape (slices, rows, columns), modality values (HU in CT), on the grid of `geometry`."""
+    """`array`: float32, shape (slices, rows, columns), modality values (HU in CT), on `geometry`."""
 
     array: NDArray[np.float32]
     geometry: Geometry

@@ -1,0 +1,1 @@
+"""Findings as DICOM: Segmentation and report, their origin, and the gate before they are sent."""

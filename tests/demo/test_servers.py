@@ -15,9 +15,9 @@ from dicomnode.model.peer import Peer
 
 
 def test_the_node_sends_to_the_archive_and_asks_it(tmp_path):
-    site = Site(tmp_path / 'a "quoted" folder', "DICOMNODE", 11112)
+    site = Site(tmp_path / 'a "quoted" folder', "DICOMNODE", "SCANNER", 11112)
     archive = Peer("ARCHIVE", "127.0.0.1", 10400)
-    write_node_config(site, "SCANNER", archive, tmp_path / "pipelines", "brain_tissue")
+    write_node_config(site, archive, tmp_path / "pipelines", "brain_tissue")
     config = load_config(site.config, {})
     assert config.destination[0].peer == archive
     assert config.destination[0].confirm == "find"
@@ -28,11 +28,11 @@ def test_the_node_sends_to_the_archive_and_asks_it(tmp_path):
 
 
 def test_the_archive_has_no_route(tmp_path):
-    site = Site(tmp_path / "archive", "ARCHIVE", 10400)
-    write_archive_config(site, ("DICOMNODE", "OTHER"))
+    site = Site(tmp_path / "archive", "ARCHIVE", "DICOMNODE", 10400)
+    write_archive_config(site)
     config = load_config(site.config, {})
     assert (config.route, config.destination) == ((), ())
-    assert [entry.ae_title for entry in config.dimse.accept] == ["DICOMNODE", "OTHER"]
+    assert [entry.ae_title for entry in config.dimse.accept] == ["DICOMNODE"]
 
 
 def test_ports_are_different():
@@ -40,7 +40,7 @@ def test_ports_are_different():
 
 
 def test_a_server_that_cannot_start_is_an_error_and_its_last_words_are_kept(tmp_path: Path):
-    site = Site(tmp_path / "site", "BROKEN", free_ports(1)[0])
+    site = Site(tmp_path / "site", "BROKEN", "ANY", free_ports(1)[0])
     site.folder.mkdir()
     site.config.write_text("[nonsense]\n")
     with servers.serving(site) as process, pytest.raises(DemoError, match="BROKEN ended with status"):
@@ -54,7 +54,7 @@ def test_a_server_is_gone_after_its_block(tmp_path: Path, monkeypatch: pytest.Mo
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setattr(servers, "STOP_LIMIT_S", 0.5)
-    site = Site(tmp_path / "site", "STUBBORN", 1)
+    site = Site(tmp_path / "site", "STUBBORN", "ANY", 1)
     site.folder.mkdir()
     with servers.serving(site) as process:
         assert process.poll() is None

@@ -1,0 +1,45 @@
+"""A data set of ours as the bytes of a DICOM file (PS3.10 7)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from dicomnode.imaging.findings import Findings
+from dicomnode.model.manifest import Manifest
+from dicomnode.model.result import EncodedResult, ResultRole
+from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
+from dicomnode.results.codes import own_texts
+from dicomnode.results.provenance import Provenance
+from dicomnode.results.source import carry_character_set, carry_identity, stamp
+
+
+def finish(
+    ds: Dataset, role: ResultRole, source: Dataset, manifest: Manifest, provenance: Provenance
+) -> EncodedResult:
+    """Give `ds` the identity of `source`, its times and its origin, and encode it."""
+    carry_identity(ds, source)
+    carry_character_set(ds, source, own_texts(manifest, provenance))
+    stamp(ds, source, provenance.produced_at)
+    if provenance.station_name:
+        ds.StationName = provenance.station_name[:16]
+    ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    ds.file_meta.ImplementationVersionName = f"DICOMNODE_{provenance.software_version}"[:16]
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return EncodedResult(
+        role=role,
+        StudyInstanceUID=str(ds.StudyInstanceUID),
+        SeriesInstanceUID=str(ds.SeriesInstanceUID),
+        SOPClassUID=str(ds.SOPClassUID),
+        SOPInstanceUID=str(ds.SOPInstanceUID),
+        TransferSyntaxUID=str(ExplicitVRLittleEndian),
+        data=buffer.getvalue(),
+    )
+
+
+def voxel_count(findings: Findings, label: int) -> int:
+    """How many voxels of the label map have this label."""
+    return int((findings.labels == label).sum())

@@ -1,0 +1,330 @@
+"""A study goes in and its results come out, with real peers on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from dicomnode.dimse.query import listed_instances
+from dicomnode.dimse.sender import echo
+from dicomnode.errors import AssociationFailed
+from dicomnode.model.peer import Peer
+from tests import peers
+from tests.harness.heads import small_series, write_series
+from tests.harness.nodes import RunningNode, send_files, wait_for
+from tests.harness.toy_pipeline import write_toy_pipeline
+
+
+def route_to(peer: Peer, name: str = "archive") -> str:
+    return f"""
+[[destination]]
+name = "{name}"
+dimse = {{ ae_title = "{peer.ae_title}", host = "{peer.host}", port = {peer.port} }}
+[[route]]
+name = "toy"
+when = 'series.modality == "MR"'
+pipeline = "toy"
+send_to = ["{name}"]
+"""
+
+
+@pytest.fixture
+def pipelines(tmp_path: Path) -> Path:
+    write_toy_pipeline(tmp_path / "pipelines")
+    return tmp_path / "pipelines"
+
+
+@pytest.fixture
+def archive(tmp_path: Path, pipelines: Path) -> Iterator[RunningNode]:
+    """A second dicomnode, without routes."""
+    node = RunningNode(tmp_path / "archive", pipelines=pipelines, ae_title="ARCHIVE").start()
+    yield node
+    node.kill()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return write_series(tmp_path / "series", small_series())
+
+
+def the_study(node: RunningNode) -> dict:
+    (study,) = node.ask("status")["list"]
+    return study
+
+
+def delivered(node: RunningNode, number: int = 2) -> bool:
+    return node.ask("status")["deliveries"] == {"confirmed": number}
+
+
+def results_of(node: RunningNode) -> list[dict]:
+    return [
+        result for series in the_study(node)["series"] for job in series["jobs"] for result in job["results"]
+    ]
+
+
+def running(folder: Path, pipelines: Path, archive: Peer, **options) -> RunningNode:
+    return RunningNode(folder, pipelines=pipelines, routes=route_to(archive), **options).start()
+
+
+def test_the_results_lie_in_the_archive_in_the_patients_study_and_in_place(
+    tmp_path, pipelines, archive, files
+):
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    try:
+        assert set(send_files(node.peer, files).values()) == {None}
+        wait_for("both results confirmed", lambda: delivered(node))
+        results = results_of(node)
+        source = pydicom.dcmread(files[0])
+        for result in results:
+            listed = listed_instances(
+                archive.peer, "TEST", source.StudyInstanceUID, result["SeriesInstanceUID"]
+            )
+            assert listed == {result["SOPInstanceUID"]}
+        seg, sr = (pydicom.dcmread(stored(archive, result)) for result in results)
+        for ds in (seg, sr):
+            assert (ds.PatientID, ds.PatientName) == (source.PatientID, source.PatientName)
+            assert ds.StudyInstanceUID == source.StudyInstanceUID
+        expected = {ds.SOPInstanceUID: ds.pixel_array > 500 for ds in map(pydicom.dcmread, files)}
+        for plane, frame in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+            of = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+            assert np.array_equal(plane.astype(bool), expected[of])
+    finally:
+        assert node.stop() == 0
+
+
+def stored(archive: RunningNode, result: dict) -> Path:
+    """The archive's own file of a result; the same bytes as the node's, so under the same digest."""
+    found = list((archive.folder / "data" / "objects").glob(f"*/*/*"))
+    return next(path for path in found if pydicom.dcmread(path).SOPInstanceUID == result["SOPInstanceUID"])
+
+
+def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines, files):
+    port = peers.free_port()
+    node = running(tmp_path / "node", pipelines, Peer("ARCHIVE", "127.0.0.1", port))
+    try:
+        send_files(node.peer, files)
+        wait_for("a failed attempt", lambda: node.ask("status")["deliveries"].get("retry_wait") == 2)
+        late = RunningNode(tmp_path / "late", pipelines=pipelines, ae_title="ARCHIVE")
+        late.config.write_text(late.config.read_text().replace("port = 0", f"port = {port}"))
+        late.start()
+        try:
+            wait_for("both results confirmed", lambda: delivered(node))
+        finally:
+            late.kill()
+    finally:
+        node.kill()
+
+
+def test_a_late_instance_makes_a_second_generation_with_results_of_its_own(
+    tmp_path, pipelines, archive, files
+):
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    try:
+        send_files(node.peer, files[:-1])
+        wait_for("the first results", lambda: delivered(node))
+        send_files(node.peer, files[-1:])
+        wait_for("the second results", lambda: delivered(node, 4))
+        (series,) = the_study(node)["series"]
+        assert [c["instance_count"] for c in series["completions"]] == [11, 12]
+        assert len({result["SOPInstanceUID"] for result in results_of(node)}) == 4
+    finally:
+        node.kill()
+
+
+def test_a_resent_study_makes_no_second_job(tmp_path, pipelines, archive, files):
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    try:
+        for _ in range(2):
+            assert set(send_files(node.peer, files).values()) == {None}
+            wait_for("both results confirmed", lambda: delivered(node))
+        assert node.ask("status")["jobs"] == {"done": 1}
+    finally:
+        node.kill()
+
+
+def test_the_administrators_order_completes_a_series_at_once(tmp_path, pipelines, archive, files):
+    node = running(tmp_path / "node", pipelines, archive.peer, quiet_s=600.0)
+    try:
+        send_files(node.peer, files)
+        assert node.ask("status")["series_open"] == 1
+        done = node.run("series", "complete", pydicom.dcmread(files[0]).SeriesInstanceUID)
+        assert (done.returncode, done.stdout.strip()) == (0, "complete")
+        wait_for("both results confirmed", lambda: delivered(node))
+    finally:
+        node.kill()
+
+
+def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(tmp_path, pipelines, archive):
+    write_toy_pipeline(tmp_path / "strict")
+    manifest = tmp_path / "strict" / "toy" / "pipeline.toml"
+    manifest.write_text(manifest.read_text().replace('"MR"', '"CT"'))
+    node = running(tmp_path / "node", tmp_path / "strict", archive.peer)
+    try:
+        send_files(node.peer, write_series(tmp_path / "s", small_series()))
+        wait_for("the refusal", lambda: node.ask("status")["jobs"] == {"refused": 1})
+        (job,) = node.ask("jobs", "list")
+        assert (job["reason_code"], job["reason"]) == ("NOT_MR", "The series is not MR.")
+    finally:
+        node.kill()
+
+
+def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, archive):
+    series = small_series()
+    series[3].PatientID = "SOMEBODY ELSE"
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    try:
+        send_files(node.peer, write_series(tmp_path / "s", series))
+        wait_for("the held job", lambda: node.ask("status")["jobs"] == {"held": 1})
+        (job,) = node.ask("jobs", "list")
+        assert "different patients" in job["reason"]
+        assert node.run("jobs", "release", str(job["id"])).returncode == 0
+        wait_for("the refusal", lambda: node.ask("status")["jobs"] == {"refused": 1})
+        assert node.ask("jobs", "list")[0]["reason_code"] == "MIXED_PATIENT"
+    finally:
+        node.kill()
+
+
+def test_a_job_that_runs_is_cancelled_and_nothing_is_delivered(tmp_path, archive, files):
+    write_toy_pipeline(tmp_path / "slow", extra="time.sleep(600)")
+    node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("the run", lambda: node.ask("status")["jobs"] == {"leased": 1})
+        assert node.run("jobs", "cancel", "1").returncode == 0
+        wait_for("the worker to notice", lambda: [e for e in node.events() if e["event"] == "job.lease_lost"])
+        assert node.ask("status")["jobs"] == {"cancelled": 1}
+    finally:
+        node.kill()
+
+
+def test_sigterm_hands_a_run_back_within_the_limit_and_a_restart_finishes_it(tmp_path, archive, files):
+    flag = tmp_path / "go"
+    write_toy_pipeline(
+        tmp_path / "slow", extra=f"exec('while not os.path.exists({str(flag)!r}): time.sleep(0.05)')"
+    )
+    node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("the run", lambda: node.ask("status")["jobs"] == {"leased": 1})
+        assert node.stop() == 0
+        status = node.ask("status")
+        assert status["jobs"] == {"ready": 1}
+        flag.touch()
+        node.start()
+        wait_for("both results confirmed", lambda: delivered(node))
+        assert node.ask("jobs", "list")[0]["attempt"] == 1
+    finally:
+        node.kill()
+
+
+def test_a_pipeline_that_hangs_is_ended_at_its_limit_and_is_dead_after_its_attempts(tmp_path, archive, files):
+    write_toy_pipeline(tmp_path / "slow", time_limit_s=1, extra="time.sleep(600)")
+    node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("the dead job", lambda: node.ask("status")["jobs"] == {"dead": 1}, 120)
+        (job,) = node.ask("jobs", "list")
+        assert (job["reason_code"], job["attempt"]) == ("TIMED_OUT", 3)
+    finally:
+        node.kill()
+
+
+def test_who_is_not_on_the_list_is_not_let_in(tmp_path, pipelines):
+    node = RunningNode(tmp_path / "node", pipelines=pipelines)
+    node.config.write_text(node.config.read_text().replace('ae_title = "*"', 'ae_title = "CT1"'))
+    node.start()
+    try:
+        echo(node.peer, "CT1")
+        with pytest.raises(AssociationFailed):
+            echo(node.peer, "CT2")
+        with pytest.raises(AssociationFailed):
+            echo(Peer("OTHER", "127.0.0.1", node.port), "CT1")
+    finally:
+        node.kill()
+
+
+def test_the_whole_way_on_postgresql(tmp_path, pipelines, archive, files, postgres_url):
+    node = running(
+        tmp_path / "node", pipelines, archive.peer, environment={"DICOMNODE_DATABASE_URL": postgres_url}
+    )
+    try:
+        send_files(node.peer, files)
+        wait_for("both results in the archive", lambda: archive.ask("status")["instances"] == 2)
+    finally:
+        assert node.stop() == 0
+
+
+def test_orthanc_as_archive_lists_both_results(tmp_path, pipelines, files):
+    with peers.orthanc(tmp_path / "orthanc") as archive:
+        node = running(tmp_path / "node", pipelines, archive)
+        try:
+            send_files(node.peer, files)
+            wait_for("both results confirmed", lambda: delivered(node))
+        finally:
+            node.kill()
+
+
+def test_storescp_as_archive_takes_both_results_and_is_never_taken_as_proof(tmp_path, pipelines, files):
+    with peers.storescp(tmp_path / "received") as archive:
+        node = running(tmp_path / "node", pipelines, archive)
+        try:
+            send_files(node.peer, files)
+            wait_for("both files", lambda: len(list((tmp_path / "received").iterdir())) == 2)
+            wait_for(
+                "a question", lambda: [e for e in node.events() if e["event"] == "delivery.check_failed"]
+            )
+            assert node.ask("status")["deliveries"] == {"sent": 2}
+        finally:
+            node.kill()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [[], ["-xs"], ["-xt"], ["-xv"], ["-xr"], ["-xd"]],
+    ids=["uncompressed", "jpeg-lossless", "jpeg-ls", "jpeg-2000", "rle", "deflated"],
+)
+@pytest.mark.parametrize("program", ["storescu", "dcmsend"])
+def test_dcmtk_sends_each_syntax_and_the_result_is_the_same(
+    tmp_path, pipelines, archive, files, program, options
+):
+    encoded = encode(tmp_path / "encoded", files, options)
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    try:
+        flags = ["-R", *options] if program == "storescu" else ["-dn"]
+        peers.run(program, *flags, "-aec", "NODE", "127.0.0.1", node.port, *encoded)
+        wait_for("both results confirmed", lambda: delivered(node))
+        seg = pydicom.dcmread(stored(archive, results_of(node)[0]))
+        assert seg.pixel_array.sum() == sum(int((pydicom.dcmread(f).pixel_array > 500).sum()) for f in files)
+    finally:
+        node.kill()
+
+
+ENCODERS = {
+    "-xs": ("dcmcjpeg", "+e1"),
+    "-xt": ("dcmcjpls",),
+    "-xr": ("dcmcrle",),
+    "-xd": ("dcmconv", "+td"),
+}
+
+
+def encode(folder: Path, files: list[Path], options: list[str]) -> list[Path]:
+    """The series in the syntax that the options of storescu propose."""
+    folder.mkdir()
+    made = []
+    for file in files:
+        target = folder / file.name
+        if options == ["-xv"]:
+            ds = pydicom.dcmread(file)
+            ds.compress(pydicom.uid.JPEG2000Lossless)
+            ds.save_as(target)
+        elif options:
+            program, *flags = ENCODERS[options[0]]
+            peers.run(program, *flags, file, target)
+        else:
+            target.write_bytes(file.read_bytes())
+        made.append(target)
+    return made

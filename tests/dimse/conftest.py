@@ -1,0 +1,48 @@
+"""A receiver that remembers what it took in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicomnode.dimse.receiver import Receiver
+from dicomnode.model.instance import AssociationFacts, Received
+from tests.dimse.nodes import SETTINGS, Node, StartNode
+
+
+@pytest.fixture
+def start_node() -> Iterator[StartNode]:
+    """Start receivers; `on_instance`, `on_find` and settings by keyword."""
+    started: list[Receiver] = []
+
+    def start(
+        on_instance: Callable[[Received], object] | None = None,
+        on_find: Callable[[Dataset], Iterable[Dataset]] | None = None,
+        **settings: object,
+    ) -> Node:
+        lock = threading.Lock()
+
+        def keep(received: Received) -> None:
+            if on_instance is not None:
+                on_instance(received)
+            with lock:
+                node.received.append(received)
+
+        def find(identifier: Dataset) -> Iterable[Dataset]:
+            node.queries.append(identifier)
+            return on_find(identifier) if on_find else ()
+
+        associations: list[AssociationFacts] = []
+        receiver = Receiver(replace(SETTINGS, **settings), keep, find, associations.append)
+        node = Node(receiver, associations=associations)
+        receiver.start()
+        started.append(receiver)
+        return node
+
+    yield start
+    for receiver in started:
+        receiver.stop(limit_s=0.5)

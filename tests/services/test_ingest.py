@@ -1,0 +1,131 @@
+"""What comes in is kept as it came, entered once, or refused for a reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import pydicom
+import pytest
+from pydicom.filewriter import dcmwrite
+from sqlalchemy import select
+
+from dicomnode.errors import DuplicateDiffers, IngestError, InvalidUID, NotDicom, UIDMismatch
+from dicomnode.model.instance import Addition, AssociationFacts, Received
+from dicomnode.services.ingest import Ingest
+from dicomnode.store import overview
+from dicomnode.store.database import Database
+from dicomnode.store.objects import ObjectStore
+from dicomnode.store.schema import audit, instance, study
+from tests.harness.heads import small_series
+
+ASSOCIATION = AssociationFacts("a", "CT1", "NODE", "127.0.0.1")
+
+
+def received(ds: pydicom.Dataset) -> Received:
+    buffer = BytesIO()
+    bare = pydicom.Dataset(ds)
+    dcmwrite(buffer, bare, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    return Received(
+        ASSOCIATION, ds.SOPClassUID, ds.SOPInstanceUID, ds.file_meta.TransferSyntaxUID, buffer.getvalue()
+    )
+
+
+@pytest.fixture
+def database(tmp_path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
+    database.upgrade()
+    return database
+
+
+@pytest.fixture
+def objects(tmp_path) -> ObjectStore:
+    return ObjectStore(tmp_path, 0)
+
+
+@pytest.fixture
+def ingest(database, objects) -> Ingest:
+    return Ingest(database, objects)
+
+
+def test_the_bytes_are_kept_as_they_came_in_a_file_that_others_read(ingest, database, objects):
+    came = received(small_series(1)[0])
+    assert ingest.store(came) is Addition.ADDED
+    with database.read() as tx:
+        digest = tx.execute(select(instance.c.sha256)).scalar_one()
+    kept = objects.read(digest)
+    assert kept.endswith(came.data)
+    assert pydicom.dcmread(BytesIO(kept)).SOPInstanceUID == came.SOPInstanceUID
+
+
+def test_a_resent_instance_is_acknowledged_and_kept_once(ingest, database):
+    came = received(small_series(1)[0])
+    assert [ingest.store(came), ingest.store(came)] == [Addition.ADDED, Addition.REPEATED]
+    with database.read() as tx:
+        assert overview.counts(tx)["instances"] == 1
+
+
+def test_other_content_under_the_same_uids_is_refused_audited_and_not_kept(ingest, database, tmp_path):
+    ds = small_series(1)[0]
+    ingest.store(received(ds))
+    ds.PatientName = "Other^Name"
+    with pytest.raises(DuplicateDiffers):
+        ingest.store(received(ds))
+    with database.read() as tx:
+        assert tx.execute(select(audit.c.event)).scalar_one() == "duplicate_differs"
+    assert len([path for path in (tmp_path / "objects").rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"StudyInstanceUID": ""}, InvalidUID),
+        ({"SeriesInstanceUID": "1.2.../../etc"}, InvalidUID),
+        ({"SOPInstanceUID": "1.2.840." + "1" * 60}, InvalidUID),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, UIDMismatch),
+    ],
+)
+def test_an_instance_without_a_clear_identity_is_refused(ingest, database, change, error):
+    ds = small_series(1)[0]
+    honest = received(ds)
+    for keyword, value in change.items():
+        setattr(ds, keyword, value)
+    with pytest.raises(error):
+        ingest.store(
+            replace(received(ds), SOPClassUID=honest.SOPClassUID, SOPInstanceUID=str(ds.SOPInstanceUID))
+        )
+    with database.read() as tx:
+        assert overview.counts(tx)["instances"] == 0
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"junk", b"\x00" * 500, b"\xff" * 500], ids=["none", "junk", "zeros", "ones"]
+)
+def test_bytes_that_are_no_data_set_are_refused_and_leave_no_file(ingest, tmp_path, data):
+    with pytest.raises(IngestError):
+        ingest.store(replace(received(small_series(1)[0]), data=data))
+    assert [path for path in (tmp_path / "objects").rglob("*") if path.is_file()] == []
+
+
+def test_a_deflated_data_set_that_does_not_inflate_is_refused(ingest):
+    came = replace(received(small_series(1)[0]), TransferSyntaxUID="1.2.840.10008.1.2.1.99")
+    with pytest.raises(NotDicom):
+        ingest.store(came)
+
+
+@pytest.mark.parametrize("number", ["", "1e99", "-5", "abc", "99999999999999"])
+def test_junk_numbers_are_kept_out_of_the_rows(ingest, database, number):
+    ds = small_series(1)[0]
+    ds.add(pydicom.DataElement("ImagesInAcquisition", "LO", number))
+    ingest.store(received(ds))
+    with database.read() as tx:
+        assert overview.counts(tx)["instances"] == 1
+
+
+def test_names_in_any_script_are_in_the_catalog_as_they_are_written(ingest, database):
+    ds = small_series(1)[0]
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.PatientName = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    ingest.store(received(ds))
+    with database.read() as tx:
+        assert tx.execute(select(study.c.PatientName)).scalar_one() == "Yamada^Tarou=山田^太郎=やまだ^たろう"

@@ -1,0 +1,75 @@
+"""A mistake in the settings stops the start and is named with its file, its key and the nearest known one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicomnode.config import load_config
+from dicomnode.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+def problems(tmp_path: Path, text: str, environment: dict[str, str] | None = None) -> str:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(file, environment or {})
+    return str(raised.value)
+
+
+def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
+    config = load_config(ROOT / "config.toml", {})
+    assert config.node.data == ROOT / "var"
+    assert config.database_url == f"sqlite:///{ROOT / 'var' / 'dicomnode.sqlite3'}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[nodes]\n", "nodes: no such key; did you mean 'node'?"),
+        ("[dimse]\nprot = 104\n", "dimse.prot: no such key; did you mean 'port'?"),
+        ('[dimse]\nport = "104"\n', "dimse.port: Input should be a valid integer"),
+        ("[dimse]\nport = 70000\n", "dimse.port: Input should be less than or equal to 65535"),
+        (
+            '[node]\nae_title = "SEVENTEEN LETTERS"\n',
+            "node.ae_title: an AE title has 1 to 16 plain characters",
+        ),
+        ('[node]\nae_title = "A\\\\B"\n', "node.ae_title: an AE title has no backslash"),
+        ("[results]\nresearch_only = 1\n", "results.research_only: Input should be a valid boolean"),
+        ('[[route]]\nname = "a"\nwhen = "true"\npipeline = "p"\nsend_to = ["pcas"]\n', "is no destination"),
+        ('[[route]]\nname = "a"\n', "route[1].when: Field required"),
+        ("not toml", "is not TOML"),
+        (
+            '[dimse]\naddress = "0.0.0.0"\naccept = [{ae_title = "*", address = "0.0.0.0/0"}]\n',
+            "lets everybody in",
+        ),
+        (
+            '[[destination]]\nname = "a"\ndimse = {ae_title = "A", host = "h", prot = 1}\n',
+            "did you mean 'port'?",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path, text, told):
+    message = problems(tmp_path, text)
+    assert told in message
+    assert message.startswith(str(tmp_path / "config.toml"))
+
+
+def test_every_mistake_is_told_at_once(tmp_path):
+    assert problems(tmp_path, "[dimse]\nprot = 1\n[nodes]\n").count("\n") == 1
+
+
+def test_the_environment_goes_before_the_file(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text("[dimse]\nport = 1\n")
+    config = load_config(
+        file, {"DICOMNODE_DIMSE_PORT": "104", "DICOMNODE_DATABASE_URL": "postgresql://x", "HOME": "/"}
+    )
+    assert (config.dimse.port, config.database_url) == (104, "postgresql://x")
+
+
+def test_an_unknown_variable_of_ours_stops_the_start(tmp_path):
+    assert "did you mean 'DICOMNODE_DIMSE_PORT'?" in problems(tmp_path, "", {"DICOMNODE_DIMSE_PROT": "1"})
