@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import structlog
@@ -19,10 +17,10 @@ import structlog
 from dicomnode.config import Config, load_config
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings, configure_pynetdicom
 from dicomnode.errors import ConfigError, DiskFailed
+from dicomnode.installation import Stores, open_registry, open_stores
 from dicomnode.logs import configure_logs
 from dicomnode.model.instance import Received
-from dicomnode.pipeline.registry import Registry
-from dicomnode.rules.rule import check_rule
+from dicomnode.model.role import Role
 from dicomnode.services.completion import CompletionService
 from dicomnode.services.delivery import Courier, serve_destination
 from dicomnode.services.execution import Worker
@@ -31,41 +29,12 @@ from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.recovery import recover
 from dicomnode.services.routing import RouteTable, RoutingService
-from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
 from dicomnode.supervisor import Supervisor, die_with_parent
 
 log = structlog.get_logger()
 
 PAUSE_S = 0.1
 """How long a role without work waits before it looks again."""
-
-
-class Role(StrEnum):
-    """What one process of a node does."""
-
-    RECEIVER = "receiver"
-    ENGINE = "engine"
-    WORKER = "worker"
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """Where everything is kept."""
-
-    database: Database
-    objects: ObjectStore
-
-
-def open_stores(config: Config) -> Stores:
-    """The database and the objects of a configuration. The schema is not looked at."""
-    free = config.node.minimum_free_mb * 1_000_000
-    return Stores(Database(config.database_url), ObjectStore(config.node.data, free))
-
-
-def open_registry(config: Config) -> Registry:
-    """The installed pipelines, each manifest and each rule in it checked. Raises ConfigError."""
-    return Registry.open(config.pipelines.folder, check_rule)
 
 
 def check(config: Config, file: Path) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dicomnode.config import load_config
-from dicomnode.node import Stores, open_stores
+from dicomnode.installation import Stores, open_stores
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The settings.", show_default=True)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -6,7 +6,7 @@ import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json
 from dicomnode.config import load_config
-from dicomnode.node import open_stores
+from dicomnode.installation import open_stores
 
 app = typer.Typer(help="The schema of the database.", no_args_is_help=True)
 

@@ -17,8 +17,8 @@ from dicomnode.cli.common import (
     stores_of,
 )
 from dicomnode.config import load_config
+from dicomnode.installation import open_registry
 from dicomnode.model.job import Job, JobState
-from dicomnode.node import open_registry
 from dicomnode.services import administration
 
 app = typer.Typer(help="Jobs: one pipeline on one series.", no_args_is_help=True)

@@ -9,8 +9,8 @@ import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
 from dicomnode.config import load_config
-from dicomnode.node import open_registry
-from dicomnode.services.local_run import run_folder
+from dicomnode.installation import open_registry
+from dicomnode.pipeline.registry import verify_pipeline
 
 app = typer.Typer(help="Pipelines: the models that are installed.", no_args_is_help=True)
 
@@ -43,7 +43,7 @@ def list_pipelines(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = 
 def verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Check each pipeline's manifest, bundle and weights; exit status 1 where something is wrong."""
     registry = open_registry(load_config(config))
-    problems = {name: registry.verify(name) for name in registry.names()}
+    problems = {name: verify_pipeline(registry.get(name)) for name in registry.names()}
     if as_json:
         print_json(problems)
     else:
@@ -64,6 +64,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline over the series in a folder, without database and network."""
+    # Imported here: listing needs no codecs and no results.
+    from dicomnode.services.local_run import run_folder
+
     settings = load_config(config)
     written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device)
     if as_json:

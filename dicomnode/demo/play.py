@@ -237,7 +237,7 @@ def _print_last_words(console: Console, sites: Sequence[Site]) -> None:
     for site in sites:
         if words := site.last_words():
             console.rule(f"the end of {site.log}")
-            console.print(words, markup=False, highlight=False)
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def new_folder(under: Path, now: datetime) -> Path:

@@ -7,7 +7,6 @@ wheel as NIfTI (RAS); here it becomes MR Image Storage (PS3.3 A.4) in the patien
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,11 +44,14 @@ class Slices:
     affine: NDArray[np.float64]
 
 
-def scan_mni(
-    folder: Path, now: datetime | None = None, new_uid: Callable[[], str] = generate_uid
-) -> list[Path]:
+def new_uid() -> str:
+    """A UID of its own each time, from a random UUID (PS3.5 B.2)."""
+    return str(generate_uid(prefix=None))
+
+
+def scan_mni(folder: Path, now: datetime | None = None) -> list[Path]:
     """Write the template as one series into `folder`; gives its files in slice order, left to right."""
-    return write_series(sagittal(mni_template()), folder, now or datetime.now().astimezone(), new_uid)
+    return write_series(sagittal(mni_template()), folder, now or datetime.now().astimezone())
 
 
 def mni_template() -> Template:
@@ -77,25 +79,25 @@ def sagittal(template: Template) -> Slices:
     return Slices(frames.astype(np.uint16), _RAS_TO_LPS @ template.affine @ to_voxel)
 
 
-def write_series(slices: Slices, folder: Path, now: datetime, new_uid: Callable[[], str]) -> list[Path]:
+def write_series(slices: Slices, folder: Path, now: datetime) -> list[Path]:
     """One MR Image Storage file a slice, Explicit VR Little Endian, named by InstanceNumber."""
     folder.mkdir(parents=True, exist_ok=True)
-    series = _series_attributes(slices, now, new_uid)
+    series = _series_attributes(slices, now)
     return [_write_slice(series, slices, index, folder, new_uid()) for index in range(len(slices.frames))]
 
 
-def _series_attributes(slices: Slices, now: datetime, new_uid: Callable[[], str]) -> Dataset:
+def _series_attributes(slices: Slices, now: datetime) -> Dataset:
     """What all slices share."""
     ds = Dataset()
-    _patient_and_study(ds, now, new_uid)
-    _series_and_equipment(ds, now, new_uid)
+    _patient_and_study(ds, now)
+    _series_and_equipment(ds, now)
     _acquisition(ds)
     _plane(ds, slices.affine)
     _pixels(ds, slices.frames)
     return ds
 
 
-def _patient_and_study(ds: Dataset, now: datetime, new_uid: Callable[[], str]) -> None:
+def _patient_and_study(ds: Dataset, now: datetime) -> None:
     """Patient, General Study (PS3.3 C.7.1.1, C.7.2.1)."""
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.PatientName = "Demo^MNI152"
@@ -110,7 +112,7 @@ def _patient_and_study(ds: Dataset, now: datetime, new_uid: Callable[[], str]) -
     ds.StudyDescription = "dicomnode demo"
 
 
-def _series_and_equipment(ds: Dataset, now: datetime, new_uid: Callable[[], str]) -> None:
+def _series_and_equipment(ds: Dataset, now: datetime) -> None:
     """General Series, Frame of Reference, General Equipment (PS3.3 C.7.3.1, C.7.4.1, C.7.5.1)."""
     ds.Modality = "MR"
     ds.SeriesInstanceUID = new_uid()

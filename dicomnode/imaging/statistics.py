@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def _statistics(
     array: NDArray[np.float32],
     labels: NDArray[np.uint8],
     geometry: Geometry,
-    boxes: list[tuple[slice, ...] | None],
+    boxes: Sequence[tuple[slice, ...] | None],
     chosen: tuple[int, ...],
 ) -> SegmentStatistics:
     box = _around([found for label in chosen if label <= len(boxes) and (found := boxes[label - 1])])

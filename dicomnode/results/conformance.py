@@ -11,9 +11,8 @@ from pathlib import Path
 
 def find_dciodvfy() -> Path | None:
     """The program on the search path or beside this interpreter; None where there is none."""
-    found = shutil.which("dciodvfy", path=None) or shutil.which(
-        "dciodvfy", path=str(Path(sys.executable).parent)
-    )
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("dciodvfy") or shutil.which("dciodvfy", path=beside)
     return Path(found) if found else None
 
 

@@ -1,6 +1,7 @@
 """Between encoding and sending: what was encoded is read back and compared with what was computed.
 
-Nothing here uses the code that encoded, nor highdicom: only pydicom's reader and the standard's attributes.
+It reads with pydicom, not with highdicom. Shared with the encoder are two tables only: which attributes are
+identity, and how many ml a unit holds.
 """
 
 from __future__ import annotations

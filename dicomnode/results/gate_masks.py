@@ -148,15 +148,23 @@ class _Centroid:
 
 
 def _frames(ds: Dataset) -> Iterator[_Frame]:
+    """What each frame says of itself; what all frames have in common stands once, in the shared groups."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
     for item in ds.PerFrameFunctionalGroupsSequence:
         derivation = item.DerivationImageSequence[0].SourceImageSequence
         if len(derivation) != 1:
             raise GateFailed(f"a frame of the SEG has {len(derivation)} sources")
         yield _Frame(
-            segment=int(item.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
+            segment=int(_group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber),
             source=text_of(derivation[0], "ReferencedSOPInstanceUID"),
             position=np.array(item.PlanePositionSequence[0].ImagePositionPatient, np.float64),
         )
+
+
+def _group(item: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    """A functional group macro's item (PS3.3 C.7.6.16)."""
+    group: Dataset = (item if keyword in item else shared)[keyword][0]
+    return group
 
 
 def _masks(ds: Dataset) -> Iterator[NDArray[np.bool_]]:

@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.imaging.findings import Findings
 from dicomnode.model.manifest import Manifest
 from dicomnode.model.result import EncodedResult, ResultRole
+from dicomnode.model.uid import derive_uid
 from dicomnode.results.codes import RESEARCH_ONLY, concept, processing_equipment, series_description
 from dicomnode.results.part10 import finish
 from dicomnode.results.provenance import Provenance
@@ -55,7 +56,15 @@ def encode_seg(
         contributing_equipment=processing_equipment(manifest, provenance),
         series_description=series_description(manifest, provenance, "SEG"),
     )
+    _name_dimensions(seg, provenance)
     return finish(seg, ResultRole.SEG, headers[0], manifest, provenance)
+
+
+def _name_dimensions(seg: Dataset, provenance: Provenance) -> None:
+    """A UID that is a function of the job, in place of highdicom's random one (PS3.3 C.7.6.17)."""
+    uid = derive_uid(provenance.job_key, provenance.pipeline_digest, "dimensions")
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
 
 
 def _segment_numbers(labels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.uint8]:

@@ -126,6 +126,10 @@ def stamp(result: Dataset, source: Dataset, at: datetime) -> None:
     for event in ("InstanceCreation", "Content", "Series"):
         setattr(result, f"{event}Date", f"{local:%Y%m%d}")
         setattr(result, f"{event}Time", f"{local:%H%M%S}")
+    # highdicom names itself as well, with its own clock: the same job would not give the same bytes again.
+    for item in result.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = f"{local:%Y%m%d%H%M%S%z}"
 
 
 def _stand_in(ds: Dataset, geometry: Geometry) -> Dataset:

@@ -18,7 +18,7 @@ from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
 from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
-from dicomnode.rules.rule import Rule
+from dicomnode.rules.rule import Facts, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +44,49 @@ def infer(
     """
     headers = read_headers(paths)
     geometry, ordered = series_geometry(headers)
-    facts = {"series": series_facts(ordered[0], len(ordered)), "volume": volume_facts(geometry)}
-    _require(pipeline.manifest.require, facts)
-    outcome = runner.run(paths, cancelled)
-    _require(pipeline.manifest.plausible, {**facts, **_answer(outcome.findings)})
+    facts: dict[str, Mapping[str, object]] = {
+        "series": series_facts(ordered[0], len(ordered)),
+        "volume": volume_facts(geometry),
+    }
+    from_headers, from_pixels = _by_what_they_ask(pipeline.manifest.require)
+    _require(from_headers, facts)
+
+    def suits(volume: Mapping[str, object]) -> None:
+        _require(from_pixels, {**facts, "volume": volume})
+
+    outcome = runner.run(paths, cancelled, suits)
+    _require(
+        _compiled(pipeline.manifest.plausible),
+        {**facts, "volume": outcome.volume_facts, **_answer(outcome.findings)},
+    )
     started = time.monotonic()
     results = encode_results(outcome.findings, ordered, pipeline.manifest, provenance)
     timings = {**outcome.timings, "encode": time.monotonic() - started}
     return Inference(results, outcome.findings, timings)
 
 
-def _require(conditions: Sequence[Condition], facts: Mapping[str, Mapping[str, object]]) -> None:
-    for condition in conditions:
-        if not Rule(condition.when).holds(facts).matched:
+Compiled = tuple[Condition, Rule]
+_PIXEL_FACTS = frozenset({"volume.minimum", "volume.maximum"})
+
+
+def _by_what_they_ask(
+    conditions: Sequence[Condition],
+) -> tuple[list[Compiled], list[Compiled]]:
+    """Those that headers can answer, so that nothing is decoded in vain, and those that need the pixels."""
+    compiled = _compiled(conditions)
+    return (
+        [pair for pair in compiled if not pair[1].names & _PIXEL_FACTS],
+        [pair for pair in compiled if pair[1].names & _PIXEL_FACTS],
+    )
+
+
+def _compiled(conditions: Sequence[Condition]) -> list[Compiled]:
+    return [(condition, Rule(condition.when)) for condition in conditions]
+
+
+def _require(conditions: Sequence[Compiled], facts: Facts) -> None:
+    for condition, rule in conditions:
+        if not rule.matches(facts):
             raise Refused(condition.code, condition.reason)
 
 

@@ -98,7 +98,7 @@ def test_the_results_lie_in_the_archive_in_the_patients_study_and_in_place(
 
 def stored(archive: RunningNode, result: dict) -> Path:
     """The archive's own file of a result; the same bytes as the node's, so under the same digest."""
-    found = list((archive.folder / "data" / "objects").glob(f"*/*/*"))
+    found = list((archive.folder / "data" / "objects").glob("*/*/*"))
     return next(path for path in found if pydicom.dcmread(path).SOPInstanceUID == result["SOPInstanceUID"])
 
 
@@ -158,7 +158,7 @@ def test_the_administrators_order_completes_a_series_at_once(tmp_path, pipelines
         node.kill()
 
 
-def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(tmp_path, pipelines, archive):
+def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(tmp_path, archive):
     write_toy_pipeline(tmp_path / "strict")
     manifest = tmp_path / "strict" / "toy" / "pipeline.toml"
     manifest.write_text(manifest.read_text().replace('"MR"', '"CT"'))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -15,27 +14,10 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from dicomnode.demo import picture
-from dicomnode.demo.scanner import Slices, write_series
 from dicomnode.imaging.volume import read_volume
+from tests.demo.builders import SPACING, oblique_sagittal, write_block_series
 
 RED, BLUE = (230, 60, 50), (40, 90, 240)
-SPACING = (2.0, 1.5, 1.0)
-"""Of the slices, rows and columns, in mm."""
-
-
-def oblique_sagittal() -> Slices:
-    """Black but for one block in the left, posterior, superior part; turned by 10 degrees about z."""
-    frames = np.zeros((20, 24, 40), np.uint16)
-    frames[2:6, 3:8, 25:36] = 1000
-    turn = np.radians(10)
-    rotation = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    # Slices to the right, rows down, columns to posterior.
-    affine[:3, :3] = rotation @ np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]]).T * SPACING
-    affine[:3, 1] = np.array([0, 0, -1]) * SPACING[1]
-    affine[:3, 2] = rotation @ np.array([0, 1, 0]) * SPACING[2]
-    affine[:3, 3] = (20, -15, 30)
-    return Slices(frames, affine)
 
 
 def seg_of(datasets: list[pydicom.Dataset], labels: np.ndarray) -> pydicom.Dataset:
@@ -59,9 +41,8 @@ def seg_of(datasets: list[pydicom.Dataset], labels: np.ndarray) -> pydicom.Datas
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> picture.Overlay:
-    slices = oblique_sagittal()
-    files = write_series(slices, tmp_path_factory.mktemp("series"), datetime.now(UTC), generate_uid)
-    labels = (slices.frames > 0).astype(np.uint8)
+    files = write_block_series(tmp_path_factory.mktemp("series"))
+    labels = (oblique_sagittal().frames > 0).astype(np.uint8)
     labels[12, 20, 2] = 2
     # Files in a wrong order: only their positions count.
     seg = seg_of([pydicom.dcmread(file) for file in files], labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from dicomnode.demo.errors import DemoError
 from dicomnode.demo.scanner import Slices, write_series
@@ -15,9 +15,7 @@ from dicomnode.demo.series import find_instances, find_series
 
 
 def small_series(folder: Path) -> list[Path]:
-    return write_series(
-        Slices(np.ones((3, 4, 4), np.uint16), np.eye(4)), folder, datetime.now(UTC), generate_uid
-    )
+    return write_series(Slices(np.ones((3, 4, 4), np.uint16), np.eye(4)), folder, datetime.now(UTC))
 
 
 def test_a_series_is_found_below_its_folder_beside_other_files(tmp_path):

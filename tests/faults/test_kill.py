@@ -19,7 +19,7 @@ import pytest
 from dicomnode.config import load_config
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings
 from dicomnode.model.instance import Received
-from dicomnode.node import Stores, open_stores
+from dicomnode.installation import Stores, open_stores
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.store.part10 import file_head

@@ -75,8 +75,9 @@ def test_the_mask_comes_back_bit_for_bit_on_its_source_instance(orientation, man
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),
     spacing=st.tuples(*[st.floats(0.3, 6)] * 3),
-    shape=st.tuples(st.integers(3, 5), st.integers(2, 9), st.integers(2, 9)),
+    shape=st.tuples(st.integers(3, 5), st.integers(3, 9), st.integers(3, 9)),
 )
+# highdicom packs frames of fewer than 8 pixels wrongly; the gate refuses them.
 def test_any_grid_passes_the_gate(angles, spacing, shape, manifest, provenance):
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     geometry, headers = series_geometry(mr_headers(turn[:, :2].T, shape, spacing))
@@ -125,7 +126,7 @@ def test_a_name_arrives_in_the_bytes_it_came_in(name, shared_data, manifest, pro
     for encoded in encode_results(findings, headers, manifest, provenance):
         ds = read(encoded)
         assert ds.PatientName == source.PatientName
-        assert ds.get_item("PatientName").value == source.PatientName.original_string or name == "chrX1"
+        assert ds.PatientName.original_string == source.PatientName.original_string
 
 
 def test_the_source_headers_are_left_as_they_were(manifest, provenance):
@@ -287,3 +288,13 @@ def test_a_real_oblique_head_comes_back_in_place(shared_data, manifest, provenan
     seg, sr = encode_results(Findings(labels, volume.geometry), headers, manifest, provenance)
     assert len(read(seg).PerFrameFunctionalGroupsSequence) == 2 * len(headers)
     assert read(sr).PatientID == headers[0].PatientID
+
+
+def test_a_single_segment_whose_group_all_frames_share_is_read_back_too(manifest, provenance):
+    alone = manifest.model_copy(
+        update={"segment": manifest.segment[:1], "measurement": manifest.measurement[:1]}
+    )
+    findings, headers = case()
+    only = dataclasses.replace(findings, labels=np.where(findings.labels == 2, 2, 0).astype(np.uint8))
+    seg, _ = encode_results(only, headers, alone, provenance)
+    assert read(seg).pixel_array.sum() == (only.labels == 2).sum()

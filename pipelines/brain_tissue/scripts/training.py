@@ -105,7 +105,6 @@ class Trainer:
         self.settings = settings
         self.recipe = Recipe(**settings["recipe"])
         self.workspace = Path(workspace)
-        self.steps = sum(steps for steps, _ in settings["schedule"])
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=1e-3, weight_decay=settings["weight_decay"]
         )
@@ -135,7 +134,7 @@ class Trainer:
     def _one(self, image: Tensor, labels: Tensor) -> float:
         """One step of the optimiser; the loss before it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps, self.settings["peak_rate"])
+            group["lr"] = learning_rate(self.step, self._horizon(), self.settings["peak_rate"])
         loss = tissue_loss(self.network(image), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -143,6 +142,11 @@ class Trainer:
         self.optimizer.step()
         self.mean.update(self.network, self.step)
         return float(loss.detach())
+
+    def _horizon(self) -> int:
+        """The step at which the rate is to have run out, as planned at this step: [[from step, horizon], ..]."""
+        known = [until for first, until in self.settings["horizons"] if first <= self.step]
+        return int(known[-1])
 
     def _note(self, losses: list[float]) -> None:
         """A line in the log and on the screen."""

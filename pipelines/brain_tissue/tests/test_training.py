@@ -30,6 +30,7 @@ def settings():
         "threads": 2,
         "every": 2,
         "peak_rate": 0.001,
+        "horizons": [[0, 3]],
         "weight_decay": 0.0,
         "mean_decay": 0.9,
         "recipe": recipe,

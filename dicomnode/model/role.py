@@ -1,0 +1,13 @@
+"""The roles that a node's processes have."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What one process of a node does."""
+
+    RECEIVER = "receiver"
+    ENGINE = "engine"
+    WORKER = "worker"

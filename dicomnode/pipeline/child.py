@@ -1,0 +1,154 @@
+"""The child process: enters the sandbox, loads one bundle, serves requests until its input ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+from dicomnode.errors import Refused
+from dicomnode.model.manifest import Manifest
+from dicomnode.pipeline.contract import (
+    LABELS,
+    Decoded,
+    Done,
+    Failed,
+    Order,
+    Proceed,
+    Progress,
+    ProtocolError,
+    Ready,
+    RefusedReply,
+    Reply,
+    Request,
+    Statistics,
+    VolumeFacts,
+    decode_order,
+    encode,
+)
+from dicomnode.pipeline.manifest import load_manifest
+from dicomnode.pipeline.sandbox import claim_pipes, enter
+
+if TYPE_CHECKING:
+    from dicomnode.imaging.volume import Volume
+    from dicomnode.pipeline.bundle import Answer, Bundle
+
+
+class _Pipes:
+    def __init__(self, orders: BinaryIO, replies: BinaryIO) -> None:
+        self._orders, self._replies = orders, replies
+
+    def order(self) -> Order | None:
+        """The next order; None when the parent closed its end."""
+        line = self._orders.readline()
+        return decode_order(line) if line else None
+
+    def say(self, reply: Reply) -> None:
+        """Send a reply."""
+        self._replies.write(encode(reply))
+        self._replies.flush()
+
+
+class _Place:
+    """Where the child is, for the words about a failure."""
+
+    stage = "start"
+
+
+def main(folder: Path, scratch: Path, device: str, parent: int) -> None:
+    """Serve until the parent closes its end."""
+    orders, replies = claim_pipes()
+    isolation = enter(parent, scratch, (orders, replies))
+    pipes = _Pipes(os.fdopen(orders, "rb"), os.fdopen(replies, "wb"))
+    place = _Place()
+    try:
+        manifest = load_manifest(folder, lambda _: None)
+        bundle = _load(folder, manifest, device, scratch)
+    except Exception as error:  # noqa: BLE001 - the edge: whatever a bundle raises becomes a message
+        _fail(pipes, place, error)
+    pipes.say(Ready(device=str(bundle.device), isolated=isolation.isolated, why=isolation.why))
+    while isinstance(order := pipes.order(), Request):
+        try:
+            _serve(order, bundle, manifest, scratch, pipes, place)
+        except Refused as refused:
+            pipes.say(RefusedReply(code=refused.code, reason=refused.reason[:300]))
+        except Exception as error:  # noqa: BLE001 - the edge of a run
+            _fail(pipes, place, error)
+
+
+def _load(folder: Path, manifest: Manifest, device: str, scratch: Path) -> Bundle:
+    # Not at the top: torch starts threads, and namespaces must be entered before any.
+    from dicomnode.pipeline.bundle import Bundle
+
+    return Bundle(folder, manifest, device, scratch)
+
+
+def _serve(
+    request: Request, bundle: Bundle, manifest: Manifest, scratch: Path, pipes: _Pipes, place: _Place
+) -> None:
+    def on_stage(stage: str) -> None:
+        place.stage = stage
+        pipes.say(Progress.model_validate({"stage": stage}))
+
+    started = time.monotonic()
+    volume = _decode(request, on_stage, pipes)
+    decoded = time.monotonic()
+    if not _may_proceed(pipes):
+        return
+    answer = bundle.run(volume, on_stage)
+    measured = time.monotonic()
+    done = _done(volume, answer, manifest, scratch, on_stage)
+    timings = {"decode": decoded - started, **answer.timings, "measure": time.monotonic() - measured}
+    pipes.say(done.model_copy(update={"timings": timings}))
+
+
+def _decode(request: Request, on_stage: Callable[[str], None], pipes: _Pipes) -> Volume:
+    from dicomnode.imaging.facts import volume_facts
+    from dicomnode.imaging.volume import read_volume
+
+    on_stage("decode")
+    volume = read_volume([Path(path) for path in request.paths])
+    pipes.say(Decoded(volume=VolumeFacts.model_validate(volume_facts(volume))))
+    return volume
+
+
+def _may_proceed(pipes: _Pipes) -> bool:
+    order = pipes.order()
+    if order is None:
+        os._exit(0)
+    if not isinstance(order, Proceed):
+        raise ProtocolError("an order out of turn")
+    return order.go
+
+
+def _done(
+    volume: Volume, answer: Answer, manifest: Manifest, scratch: Path, on_stage: Callable[[str], None]
+) -> Done:
+    import numpy as np
+
+    from dicomnode.imaging.statistics import segment_statistics
+
+    on_stage("measure")
+    segments = {segment.name: segment.label for segment in manifest.segment}
+    statistics = segment_statistics(volume.array, answer.labels, volume.geometry, segments)
+    np.save(scratch / LABELS, answer.labels, allow_pickle=False)
+    numbers = {name: Statistics(**asdict(of)) for name, of in statistics.items()}
+    return Done(statistics=numbers, values=dict(answer.values), timings={})
+
+
+def _fail(pipes: _Pipes, place: _Place, error: Exception) -> NoReturn:
+    traceback.print_exc()
+    frames = traceback.extract_tb(error.__traceback__)
+    last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
+    pipes.say(Failed(error=type(error).__name__[:300], where=f"{place.stage} ({last})"[:300]))
+    # Not sys.exit: a thread that the bundle left behind would keep the process.
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -1,0 +1,150 @@
+"""What parent and child say to each other: JSON lines over pipes. No pickle, in either direction.
+
+::
+
+    child                         parent
+    Ready            ──────────►
+                     ◄──────────  Request
+    Progress         ──────────►  (any number, one a stage)
+    Decoded          ──────────►
+                     ◄──────────  Proceed
+    Done             ──────────►  the label map lies in the scratch folder as .npy (uint8)
+
+Instead of Decoded or Done the child may say Refused or Failed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+LONGEST_LINE = 4 * 1024 * 1024
+"""Bytes; a request names every instance of a series."""
+LABELS = "labels.npy"
+"""The name of the label map in the scratch folder."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(max_length=300)]
+Stage = Literal["decode", "preprocess", "forward", "postprocess", "measure"]
+
+
+class ProtocolError(ValueError):
+    """A line that is no message."""
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ready(_Message):
+    """The bundle is loaded. `isolated`: no network; else `why` says what the kernel refused."""
+
+    kind: Literal["ready"] = "ready"
+    device: Text
+    isolated: bool
+    why: Text = ""
+
+
+class Progress(_Message):
+    """A stage begins."""
+
+    kind: Literal["progress"] = "progress"
+    stage: Stage
+
+
+class VolumeFacts(_Message):
+    """As `imaging.facts.volume_facts` gives them: mm, voxels, modality values."""
+
+    spacing: tuple[Finite, Finite, Finite]
+    shape: tuple[int, int, int]
+    extent_mm: tuple[Finite, Finite, Finite]
+    minimum: Finite
+    maximum: Finite
+
+
+class Decoded(_Message):
+    """The input is read; the child waits for Proceed."""
+
+    kind: Literal["decoded"] = "decoded"
+    volume: VolumeFacts
+
+
+class RefusedReply(_Message):
+    """The input cannot be read as what the pipeline takes."""
+
+    kind: Literal["refused"] = "refused"
+    code: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,62}$")]
+    reason: Text
+
+
+class Statistics(_Message):
+    """As `imaging.findings.SegmentStatistics`."""
+
+    volume_ml: Finite
+    mean: Finite
+    sd: Finite
+    largest_component: Annotated[float, Field(ge=0, le=1)]
+
+
+class Done(_Message):
+    """The label map is written; numbers about it, and the seconds of each stage."""
+
+    kind: Literal["done"] = "done"
+    statistics: dict[str, Statistics]
+    values: dict[str, Finite]
+    timings: dict[Stage, Seconds]
+
+
+class Failed(_Message):
+    """The bundle raised: the exception's class and the place, never its values."""
+
+    kind: Literal["failed"] = "failed"
+    error: Text
+    where: Text
+
+
+class Request(_Message):
+    """One run over the instances at `paths`."""
+
+    kind: Literal["request"] = "request"
+    paths: tuple[str, ...]
+
+
+class Proceed(_Message):
+    """Whether the child shall go on with what it decoded."""
+
+    kind: Literal["proceed"] = "proceed"
+    go: bool
+
+
+Reply = Ready | Progress | Decoded | RefusedReply | Done | Failed
+Order = Request | Proceed
+
+_REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
+_ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+
+
+def encode(message: Reply | Order) -> bytes:
+    """One line. Raises ProtocolError where it would be longer than allowed."""
+    line = message.model_dump_json().encode() + b"\n"
+    if len(line) > LONGEST_LINE:
+        raise ProtocolError("the message is longer than a line may be")
+    return line
+
+
+def decode_reply(line: bytes) -> Reply:
+    """What a child said. Raises ProtocolError."""
+    try:
+        return _REPLY.validate_json(line)
+    except ValidationError:
+        raise ProtocolError("the line is no reply") from None
+
+
+def decode_order(line: bytes) -> Order:
+    """What the parent said. Raises ProtocolError."""
+    try:
+        return _ORDER.validate_json(line)
+    except ValidationError:
+        raise ProtocolError("the line is no order") from None

@@ -1,0 +1,204 @@
+"""The parent's side of a run: keeps one warm child, limits its time, and believes nothing it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+import dicomnode
+from dicomnode.errors import Refused, RunFailed
+from dicomnode.imaging.findings import Findings
+from dicomnode.imaging.geometry import Geometry, series_geometry
+from dicomnode.imaging.headers import read_headers
+from dicomnode.pipeline.contract import (
+    Decoded,
+    Done,
+    Failed,
+    Proceed,
+    Progress,
+    Ready,
+    RefusedReply,
+    Reply,
+    Request,
+)
+from dicomnode.pipeline.process import ChildProcess, Deadline
+from dicomnode.pipeline.registry import InstalledPipeline
+from dicomnode.pipeline.sandbox import child_environment
+from dicomnode.pipeline.validation import checked_findings
+
+log = structlog.get_logger()
+
+STDERR = "stderr.log"
+"""What the last child wrote; in the scratch folder, never in the node's log."""
+
+VolumeFacts = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a run yields; `timings` in seconds by stage, `volume_facts` as `imaging.facts.volume_facts`."""
+
+    findings: Findings
+    timings: Mapping[str, float]
+    volume_facts: VolumeFacts
+
+
+class Runner:
+    """Runs one pipeline, a job at a time. Not for several threads; start it from one that lives as long."""
+
+    def __init__(
+        self,
+        pipeline: InstalledPipeline,
+        device: str,
+        scratch: Path,
+        *,
+        start_limit_s: float = 120.0,
+        recycle_after: int = 100,
+    ) -> None:
+        self.pipeline = pipeline
+        self._device, self._scratch = device, scratch.resolve()
+        self._start_limit_s, self._recycle_after = start_limit_s, recycle_after
+        self._child: ChildProcess | None = None
+        self._runs = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the warm child, where there is one."""
+        return self._child.pid if self._child else None
+
+    def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Load the model, where none is warm. Raises RunFailed, RunCrashed, RunTimedOut, RunCancelled."""
+        if self._child is not None:
+            return
+        self._own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._stderr.unlink(missing_ok=True)
+        code = Path(dicomnode.__file__).parents[1]
+        command = [sys.executable, "-m", "dicomnode.pipeline.child", str(self.pipeline.folder)]
+        command += [str(self._own), self._device, str(os.getpid())]
+        self._child = ChildProcess(command, child_environment(os.environ, self._own, code), self._stderr)
+        self._runs = 0
+        try:
+            self._greet(self._child.receive(Deadline(self._start_limit_s), cancelled))
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        paths: Sequence[Path],
+        cancelled: Callable[[], bool] = lambda: False,
+        suits: Callable[[VolumeFacts], None] | None = None,
+    ) -> RunOutcome:
+        """Label the series at `paths`. `suits` sees the facts of the decoded volume and may raise Refused.
+
+        Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunCancelled; GateFailed where the answer is not
+        on the grid of the input or holds labels that the manifest does not name. After all of these but
+        Refused the child is gone, and the next run starts another.
+        """
+        self.start(cancelled)
+        try:
+            outcome = self._run(paths, cancelled, suits)
+        except Refused:
+            self._count()
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._count()
+        return outcome
+
+    def close(self) -> None:
+        """End the child and all that it started."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.end(grace_s=0.0)
+        shutil.rmtree(self._own, ignore_errors=True)
+
+    @property
+    def _own(self) -> Path:
+        """The only folder that a child is told to write to."""
+        return self._scratch / "child"
+
+    @property
+    def _stderr(self) -> Path:
+        return self._scratch / STDERR
+
+    def _count(self) -> None:
+        self._runs += 1
+        if self._runs >= self._recycle_after:
+            self.close()
+
+    def _greet(self, reply: Reply) -> None:
+        if isinstance(reply, Failed):
+            raise RunFailed(reply.error, reply.where)
+        if not isinstance(reply, Ready):
+            raise RunFailed("ProtocolError", "start")
+        name = self.pipeline.manifest.pipeline.name
+        log.info("pipeline.ready", pipeline=name, device=reply.device, isolated=reply.isolated)
+        if not reply.isolated:
+            log.warning("pipeline.not_isolated", pipeline=name, why=reply.why)
+
+    def _run(
+        self,
+        paths: Sequence[Path],
+        cancelled: Callable[[], bool],
+        suits: Callable[[VolumeFacts], None] | None,
+    ) -> RunOutcome:
+        deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
+        child = self._warm
+        child.send(Request(paths=tuple(str(path.resolve()) for path in paths)), deadline, cancelled)
+        geometry = _geometry_of(paths)
+        decoded = self._await(deadline, cancelled)
+        if not isinstance(decoded, Decoded):
+            raise RunFailed("ProtocolError", "decode")
+        facts = decoded.volume.model_dump()
+        try:
+            if isinstance(geometry, Refused):
+                raise geometry
+            _require_contrast(facts)
+            if suits is not None:
+                suits(facts)
+        except Refused:
+            child.send(Proceed(go=False), deadline, cancelled)
+            raise
+        child.send(Proceed(go=True), deadline, cancelled)
+        done = self._await(deadline, cancelled)
+        if not isinstance(done, Done):
+            raise RunFailed("ProtocolError", "answer")
+        findings = checked_findings(done, self._own, geometry, self.pipeline.manifest)
+        return RunOutcome(findings, {str(stage): seconds for stage, seconds in done.timings.items()}, facts)
+
+    @property
+    def _warm(self) -> ChildProcess:
+        if self._child is None:
+            raise RunFailed("RuntimeError", "start")
+        return self._child
+
+    def _await(self, deadline: Deadline, cancelled: Callable[[], bool]) -> Reply:
+        """The next reply that is no progress."""
+        while isinstance(reply := self._warm.receive(deadline, cancelled), Progress):
+            log.debug("run.stage", stage=reply.stage)
+        if isinstance(reply, RefusedReply):
+            raise Refused(reply.code, reply.reason)
+        if isinstance(reply, Failed):
+            raise RunFailed(reply.error, reply.where)
+        return reply
+
+
+def _geometry_of(paths: Sequence[Path]) -> Geometry | Refused:
+    """The grid from the parent's own reading; a refusal is kept until the child can be told."""
+    try:
+        return series_geometry(read_headers(paths))[0]
+    except Refused as refused:
+        return refused
+
+
+def _require_contrast(facts: Mapping[str, object]) -> None:
+    if facts["minimum"] == facts["maximum"]:
+        raise Refused("BLANK", "all voxels have the same value")
