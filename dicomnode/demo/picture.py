@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
@@ -147,9 +148,8 @@ def _draw_plane(axes: Axes, plane: Plane, segments: Sequence[Segment], levels: t
     axes.set_axis_off()
     left, right, top, bottom = plane.edges
     for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.97, top), (0.5, 0.03, bottom)):
-        axes.text(
-            x, y, letter, transform=axes.transAxes, color="yellow", fontsize=11, ha="center", va="center"
-        )
+        text = axes.text(x, y, letter, transform=axes.transAxes, color="yellow", ha="center", va="center")
+        text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def _colours(labels: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.float32]:

@@ -13,7 +13,8 @@ from dicomnode.demo.measurements import Measurement
 
 def print_measurements(console: Console, measured: Sequence[Measurement]) -> None:
     """A table of the measured values; volumes in ml."""
-    table = Table(title="Measured, as the report in the archive says", title_justify="left")
+    console.print("\n[bold]Measured, as the report in the archive says")
+    table = Table()
     table.add_column("what")
     table.add_column("quantity")
     table.add_column("value", justify="right")
@@ -25,7 +26,8 @@ def print_measurements(console: Console, measured: Sequence[Measurement]) -> Non
 
 def print_archived(console: Console, results: Sequence[Delivered], StudyInstanceUID: str) -> None:
     """The UIDs of what the archive lists."""
-    table = Table(title="In the archive, found by C-FIND", title_justify="left", show_header=False)
+    console.print("\n[bold]In the archive, as its answer to C-FIND says")
+    table = Table(show_header=False)
     table.add_column("level", no_wrap=True)
     table.add_column("UID", overflow="fold")
     table.add_row("Study", StudyInstanceUID)
@@ -37,7 +39,8 @@ def print_archived(console: Console, results: Sequence[Delivered], StudyInstance
 
 def print_stages(console: Console, stages: Iterable[tuple[str, float]]) -> None:
     """The seconds of each stage, and their sum."""
-    table = Table(title="Seconds by stage", title_justify="left")
+    console.print("\n[bold]Seconds by stage")
+    table = Table()
     table.add_column("stage")
     table.add_column("s", justify="right")
     total = 0.0

@@ -132,9 +132,8 @@ class ChildProcess:
         return bool(noise)
 
     def _drain(self) -> None:
-        os.set_blocking(self._noise, False)
-        try:
-            while self._keep(os.read(self._noise, _CHUNK)):
-                continue
-        except BlockingIOError:
-            return
+        """Read stderr to its end: when it ends, nobody of the child's is left who could hold it open."""
+        until = time.monotonic() + EXIT_S
+        while select.select([self._noise], [], [], max(0.0, until - time.monotonic()))[0]:
+            if not self._keep(os.read(self._noise, _CHUNK)):
+                return

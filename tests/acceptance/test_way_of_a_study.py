@@ -52,12 +52,12 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def the_study(node: RunningNode) -> dict:
-    (study,) = node.ask("status")["list"]
+    (study,) = node.status()["list"]
     return study
 
 
 def delivered(node: RunningNode, number: int = 2) -> bool:
-    return node.ask("status")["deliveries"] == {"confirmed": number}
+    return node.status()["deliveries"] == {"confirmed": number}
 
 
 def results_of(node: RunningNode) -> list[dict]:
@@ -107,7 +107,7 @@ def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines
     node = running(tmp_path / "node", pipelines, Peer("ARCHIVE", "127.0.0.1", port))
     try:
         send_files(node.peer, files)
-        wait_for("a failed attempt", lambda: node.ask("status")["deliveries"].get("retry_wait") == 2)
+        wait_for("a failed attempt", lambda: node.status()["deliveries"].get("retry_wait") == 2)
         late = RunningNode(tmp_path / "late", pipelines=pipelines, ae_title="ARCHIVE")
         late.config.write_text(late.config.read_text().replace("port = 0", f"port = {port}"))
         late.start()
@@ -141,7 +141,7 @@ def test_a_resent_study_makes_no_second_job(tmp_path, pipelines, archive, files)
         for _ in range(2):
             assert set(send_files(node.peer, files).values()) == {None}
             wait_for("both results confirmed", lambda: delivered(node))
-        assert node.ask("status")["jobs"] == {"done": 1}
+        assert node.status()["jobs"] == {"done": 1}
     finally:
         node.kill()
 
@@ -150,7 +150,7 @@ def test_the_administrators_order_completes_a_series_at_once(tmp_path, pipelines
     node = running(tmp_path / "node", pipelines, archive.peer, quiet_s=600.0)
     try:
         send_files(node.peer, files)
-        assert node.ask("status")["series_open"] == 1
+        assert node.status()["series_open"] == 1
         done = node.run("series", "complete", pydicom.dcmread(files[0]).SeriesInstanceUID)
         assert (done.returncode, done.stdout.strip()) == (0, "complete")
         wait_for("both results confirmed", lambda: delivered(node))
@@ -165,7 +165,7 @@ def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(
     node = running(tmp_path / "node", tmp_path / "strict", archive.peer)
     try:
         send_files(node.peer, write_series(tmp_path / "s", small_series()))
-        wait_for("the refusal", lambda: node.ask("status")["jobs"] == {"refused": 1})
+        wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         (job,) = node.ask("jobs", "list")
         assert (job["reason_code"], job["reason"]) == ("NOT_MR", "The series is not MR.")
     finally:
@@ -178,11 +178,11 @@ def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, ar
     node = running(tmp_path / "node", pipelines, archive.peer)
     try:
         send_files(node.peer, write_series(tmp_path / "s", series))
-        wait_for("the held job", lambda: node.ask("status")["jobs"] == {"held": 1})
+        wait_for("the held job", lambda: node.status()["jobs"] == {"held": 1})
         (job,) = node.ask("jobs", "list")
         assert "different patients" in job["reason"]
         assert node.run("jobs", "release", str(job["id"])).returncode == 0
-        wait_for("the refusal", lambda: node.ask("status")["jobs"] == {"refused": 1})
+        wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         assert node.ask("jobs", "list")[0]["reason_code"] == "MIXED_PATIENT"
     finally:
         node.kill()
@@ -193,10 +193,10 @@ def test_a_job_that_runs_is_cancelled_and_nothing_is_delivered(tmp_path, archive
     node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
     try:
         send_files(node.peer, files)
-        wait_for("the run", lambda: node.ask("status")["jobs"] == {"leased": 1})
+        wait_for("the run", lambda: node.status()["jobs"] == {"leased": 1})
         assert node.run("jobs", "cancel", "1").returncode == 0
         wait_for("the worker to notice", lambda: [e for e in node.events() if e["event"] == "job.lease_lost"])
-        assert node.ask("status")["jobs"] == {"cancelled": 1}
+        assert node.status()["jobs"] == {"cancelled": 1}
     finally:
         node.kill()
 
@@ -209,9 +209,9 @@ def test_sigterm_hands_a_run_back_within_the_limit_and_a_restart_finishes_it(tmp
     node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
     try:
         send_files(node.peer, files)
-        wait_for("the run", lambda: node.ask("status")["jobs"] == {"leased": 1})
+        wait_for("the run", lambda: node.status()["jobs"] == {"leased": 1})
         assert node.stop() == 0
-        status = node.ask("status")
+        status = node.status()
         assert status["jobs"] == {"ready": 1}
         flag.touch()
         node.start()
@@ -226,7 +226,7 @@ def test_a_pipeline_that_hangs_is_ended_at_its_limit_and_is_dead_after_its_attem
     node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
     try:
         send_files(node.peer, files)
-        wait_for("the dead job", lambda: node.ask("status")["jobs"] == {"dead": 1}, 120)
+        wait_for("the dead job", lambda: node.status()["jobs"] == {"dead": 1}, 120)
         (job,) = node.ask("jobs", "list")
         assert (job["reason_code"], job["attempt"]) == ("TIMED_OUT", 3)
     finally:
@@ -253,7 +253,7 @@ def test_the_whole_way_on_postgresql(tmp_path, pipelines, archive, files, postgr
     )
     try:
         send_files(node.peer, files)
-        wait_for("both results in the archive", lambda: archive.ask("status")["instances"] == 2)
+        wait_for("both results in the archive", lambda: archive.status()["instances"] == 2)
     finally:
         assert node.stop() == 0
 
@@ -277,7 +277,7 @@ def test_storescp_as_archive_takes_both_results_and_is_never_taken_as_proof(tmp_
             wait_for(
                 "a question", lambda: [e for e in node.events() if e["event"] == "delivery.check_failed"]
             )
-            assert node.ask("status")["deliveries"] == {"sent": 2}
+            assert node.status()["deliveries"] == {"sent": 2}
         finally:
             node.kill()
 

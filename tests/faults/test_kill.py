@@ -18,8 +18,8 @@ import pytest
 
 from dicomnode.config import load_config
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings
-from dicomnode.model.instance import Received
 from dicomnode.installation import Stores, open_stores
+from dicomnode.model.instance import Received
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.store.part10 import file_head
@@ -106,7 +106,7 @@ send_to = ["archive"]
 def check_books(node: RunningNode, archive: Archive, files: list[Path], acknowledged: set[str]) -> None:
     """Every acknowledged instance is there byte for byte; one job; each result archived with one content."""
     stores = open_stores(load_config(node.config, {}))
-    (study,) = node.ask("status")["list"]
+    (study,) = node.status()["list"]
     (series,) = study["series"]
     assert series["instance_count"] == len(files) >= len(acknowledged)
     for file in files:
@@ -179,6 +179,6 @@ def test_nothing_acknowledged_is_lost_when_the_node_is_killed_at_random(seed, ar
 
 
 def everything_delivered(node: RunningNode) -> bool:
-    status = node.ask("status")
+    status = node.status()
     jobs, deliveries = status["jobs"], status["deliveries"]
     return bool(jobs.get("done")) and set(jobs) <= {"done", "cancelled"} and set(deliveries) == {"confirmed"}

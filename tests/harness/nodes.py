@@ -13,10 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pydicom
+
+from dicomnode.config import load_config
 from dicomnode.dimse.sender import send
 from dicomnode.errors import DimseError
+from dicomnode.installation import open_stores
 from dicomnode.model.peer import Peer
 from dicomnode.model.result import OutgoingInstance
+from dicomnode.services import administration
 
 Found = TypeVar("Found")
 ROOT = Path(__file__).parents[2]
@@ -130,6 +135,15 @@ folder = "{pipelines}"
         lines = self.log.read_text(errors="replace").splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
+    def status(self) -> dict[str, Any]:
+        """What `dicomnode status --json` answers, without a process for each question."""
+        stores = open_stores(load_config(self.config, self._environment))
+        try:
+            counts = administration.describe_all(stores.database)
+            return {**counts, "list": administration.describe_studies(stores.database, None, 100)}
+        finally:
+            stores.database.close()
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One dicomnode command on this node's configuration."""
         return subprocess.run(
@@ -138,6 +152,7 @@ folder = "{pipelines}"
             text=True,
             check=False,
             cwd=ROOT,
+            env={**os.environ, **self._environment},
             timeout=300,
         )
 
@@ -150,8 +165,6 @@ folder = "{pipelines}"
 
 def send_files(peer: Peer, paths: list[Path], calling_ae: str = "SCANNER") -> dict[str, DimseError | None]:
     """C-STORE the files; what became of each, by SOPInstanceUID."""
-    import pydicom
-
     outgoing = []
     for path in paths:
         ds = pydicom.dcmread(path, stop_before_pixels=True)

@@ -68,7 +68,7 @@ class Threshold(torch.nn.Module):
 def write_toy_pipeline(
     folder: Path, level: float = 500.0, time_limit_s: float = 120, extra: str = "pass"
 ) -> Path:
-    """Write the pipeline `toy` into `folder`; `extra` is a line of Python that its forward pass runs first."""
+    """Write the pipeline `toy` into `folder`; `extra` is a line that its forward pass runs first."""
     toy = folder / "toy"
     for sub in ("configs", "models", "scripts", "docs"):
         (toy / sub).mkdir(parents=True)

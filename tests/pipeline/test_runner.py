@@ -1,4 +1,4 @@
-"""A run gives the label map in its place; whatever a bundle does, the parent gets an error of its own tree."""
+"""Labels come back in their place; whatever a bundle does, the parent gets an error of its own tree."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def test_labels_come_back_on_the_grid_of_their_input_in_every_orientation(runner
         ("raise KeyError('PATIENT^NAME')", RunFailed),
         ("os._exit(3)", RunCrashed),
         ("__import__('ctypes').string_at(0)", RunCrashed),
-        ("os.close(int(max(os.listdir('/proc/self/fd'), key=int))); os._exit(0)", RunCrashed),
         ("image = image[..., :-1]", RunFailed),
         ("return torch.cat([image * 0] * 3 + [image + 1], dim=1)", GateFailed),
     ],
@@ -166,7 +165,7 @@ def test_a_label_file_that_is_a_link_is_not_followed(runner_of, series, tmp_path
 
 def processes_with(text):
     found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
+    for name in (path.name for path in Path("/proc").iterdir() if path.name.isdigit()):
         try:
             command = Path(f"/proc/{name}/cmdline").read_bytes().decode(errors="replace")
         except OSError:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Generator, Tensor
 
-from .sources import PART_CSF, PARTS, Source
+from .sources import PART_CSF, PARTS, SHELL_LIMIT_MM, Source
 
 _GREY_PARTS = (2, 6, 7, 8, 9, 10, 14, 15, 16)
 _WHITE_PARTS = (1, 5, 13, 17)
@@ -37,6 +37,13 @@ class Recipe:
     rotation_deg: float = 10.0
     scale: float = 0.09
     shear: float = 0.05
+    gamma: float = 0.0
+    """Mean of the logarithm of the gamma of a re-toned image; above 0 makes grey matter darker against white."""
+    gamma_spread: float = 0.25
+    clutter: float = 0.0
+    """Strange shapes put where no brain is: necks and faces that neither teacher has."""
+    outside: float = 0.05
+    """How readily a place outside the brain is taken for the middle of the crop."""
     elastic: float = 0.13
     """Displacement relative to the distance of the control points."""
 
@@ -85,13 +92,13 @@ def _affine(chance: Chance, recipe: Recipe) -> Tensor:
     return matrix @ shear @ torch.diag(scales)
 
 
-def _centre(chance: Chance, source: Source) -> Tensor:
+def _centre(chance: Chance, source: Source, outside: float) -> Tensor:
     """Where the crop is taken: mostly in the brain, sometimes anywhere. Voxel coordinates."""
     shape = torch.tensor(source.labels.shape, dtype=torch.float32)
     for _ in range(200):
         place = torch.rand(3, generator=chance.generator) * (shape - 1)
         i, j, k = (int(v) for v in place)
-        if int(source.labels[i, j, k]) > 0 or chance.happens(0.05):
+        if int(source.labels[i, j, k]) > 0 or chance.happens(outside):
             return place
     return shape / 2
 
@@ -109,7 +116,7 @@ def _coordinates(chance: Chance, source: Source, recipe: Recipe, side: int) -> T
     for points in (4, 2 + side // 14):
         strength = recipe.elastic * side / (points - 1) * chance.uniform(0.0, 1.0)
         grid = grid + strength * _smooth_field(chance, 3, points, side)[0].permute(1, 2, 3, 0)
-    return grid @ _affine(chance, recipe).T + _centre(chance, source)
+    return grid @ _affine(chance, recipe).T + _centre(chance, source, recipe.outside)
 
 
 def _sample(stack: Tensor, coordinates: Tensor, mode: str) -> Tensor:
@@ -166,15 +173,32 @@ def _draw(chance: Chance, parts: Tensor) -> Tensor:
     return _blur(image[None, None], chance.uniform(0.35, 0.75))[0, 0]
 
 
-def _retone(chance: Chance, image: Tensor, labels: Tensor) -> Tensor:
+def _retone(chance: Chance, image: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
     """A real image (X, Y, Z) with other contrasts: gains of each class, a monotone curve, gamma."""
     gains = torch.exp(chance.field(4) * torch.tensor([0.3, 0.2, 0.05, 0.03]))
     gain = gains[labels.long()][None, None]
     image = image * functional.avg_pool3d(functional.pad(gain, (1,) * 6, mode="replicate"), 3, stride=1)[0, 0]
-    gamma = math.exp(chance.normal(0.25))
+    gamma = math.exp(recipe.gamma + chance.normal(recipe.gamma_spread))
     image = image.clamp(min=0.0) ** gamma
     bend = chance.uniform(-0.15, 0.15)
     return image + bend * torch.sin(math.pi * image.clamp(0.0, 2.0))
+
+
+def _clutter(chance: Chance, image: Tensor, shell: Tensor) -> Tensor:
+    """Blobs and bands of a few tones, and some texture, at a distance from the brain, as necks and faces have."""
+    side = image.shape[0]
+    far = shell > chance.uniform(3.0, 18.0)
+    if chance.happens(0.5):
+        span = torch.linspace(-1, 1, side)
+        slope = functional.normalize(chance.field(3), dim=0)
+        plane = span[:, None, None] * slope[0] + span[None, :, None] * slope[1] + span[None, None, :] * slope[2]
+        far &= plane > chance.uniform(-0.8, 0.5)
+    tones = chance.uniform(0.5, 1.3) * torch.rand(8, generator=chance.generator)
+    shapes = _smooth_field(chance, 1, 4 + chance.index(side // 5), side)[0, 0]
+    drawn = tones[((shapes + 1.5) * 2.6).long().clamp(0, 7)]
+    drawn = drawn + chance.uniform(0.01, 0.1) * chance.field(side, side, side)
+    drawn = _blur(drawn[None, None], chance.uniform(0.4, 1.2))[0, 0]
+    return torch.where(far, drawn, image)
 
 
 def _strip(chance: Chance, image: Tensor, shell: Tensor, recipe: Recipe) -> Tensor:
@@ -223,11 +247,15 @@ def make_example(sources: list[Source], recipe: Recipe, seed: int, side: int) ->
     chance = Chance(seed)
     source = sources[1] if chance.happens(recipe.template) and len(sources) > 1 else sources[0]
     coordinates = _coordinates(chance, source, recipe, side)
-    smooth = _sample(torch.stack([source.image, source.shell]), coordinates, "bilinear")
+    inside = torch.ones_like(source.image)
+    smooth = _sample(torch.stack([source.image, source.shell, inside]), coordinates, "bilinear")
     discrete = _sample(torch.stack([source.labels, source.parts]).float(), coordinates, "nearest")
     image, distance = smooth[0], smooth[1]
     labels, parts = discrete[0].round(), discrete[1].round()
-    image = _draw(chance, parts) if chance.happens(recipe.synthetic) else _retone(chance, image, labels)
+    image = _draw(chance, parts) if chance.happens(recipe.synthetic) else _retone(chance, image, labels, recipe)
+    if recipe.clutter > 0 and chance.happens(recipe.clutter):
+        beyond = torch.where(smooth[2] < 0.5, SHELL_LIMIT_MM, distance)
+        image = _clutter(chance, image, torch.where(labels > 0, 0.0, beyond))
     if chance.happens(0.3):
         image = _scan(chance, _strip(chance, image, distance, recipe), recipe)
     else:

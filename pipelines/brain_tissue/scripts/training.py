@@ -81,20 +81,18 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     save_file({name: value.to(torch.float16).contiguous() for name, value in state.items()}, str(path))
 
 
-def _stages(schedule: list[list[int]], start: int) -> list[tuple[int, int, int]]:
-    """What is left of the schedule [[steps, side], ..] from a step on, as (first step, last step, side)."""
-    stages, first = [], 0
-    for steps, side in schedule:
-        last = first + steps
-        if last > start:
-            stages.append((max(first, start), last, side))
-        first = last
-    return stages
+def _remaining(stages: list[dict[str, Any]], start: int) -> list[tuple[int, dict[str, Any]]]:
+    """The stages, each ending at its `until`, that are not over at a step: (first step to do, stage)."""
+    firsts = [0, *(stage["until"] for stage in stages[:-1])]
+    pairs = zip(firsts, stages, strict=True)
+    return [(max(first, start), stage) for first, stage in pairs if stage["until"] > start]
 
 
 class Trainer:
-    """Trains the network by the schedule of [[steps, crop side in mm], ..] and keeps what it does in
-    `workspace`.
+    """Trains the network in stages and keeps what it does in `workspace`.
+
+    A stage has the step `until` which it lasts, the `side` of its crops in mm, the `horizon` (the step at which
+    its learning rate would run out), and what it changes of the `recipe`.
     """
 
     def __init__(
@@ -103,7 +101,6 @@ class Trainer:
         self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.sources = sources
         self.settings = settings
-        self.recipe = Recipe(**settings["recipe"])
         self.workspace = Path(workspace)
         self.optimizer = torch.optim.AdamW(
             network.parameters(), lr=1e-3, weight_decay=settings["weight_decay"]
@@ -131,10 +128,10 @@ class Trainer:
         (self.workspace / "checkpoint.part").replace(self.workspace / "checkpoint.pt")
         save_weights(self.mean.state, self.workspace / "model.safetensors")
 
-    def _one(self, image: Tensor, labels: Tensor) -> float:
+    def _one(self, image: Tensor, labels: Tensor, horizon: int) -> float:
         """One step of the optimiser; the loss before it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self._horizon(), self.settings["peak_rate"])
+            group["lr"] = learning_rate(self.step, horizon, self.settings["peak_rate"])
         loss = tissue_loss(self.network(image), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -142,11 +139,6 @@ class Trainer:
         self.optimizer.step()
         self.mean.update(self.network, self.step)
         return float(loss.detach())
-
-    def _horizon(self) -> int:
-        """The step at which the rate is to have run out, as planned at this step: [[from step, horizon], ..]."""
-        known = [until for first, until in self.settings["horizons"] if first <= self.step]
-        return int(known[-1])
 
     def _note(self, losses: list[float]) -> None:
         """A line in the log and on the screen."""
@@ -159,30 +151,37 @@ class Trainer:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), flush=True)
 
+    def _stage(self, first: int, stage: dict[str, Any]) -> float:
+        """Train from a step to the end of a stage; the last mean loss."""
+        batch, last, settings = self.settings["batch"], stage["until"], self.settings
+        recipe = Recipe(**settings["recipe"] | stage.get("recipe", {}))
+        count = (last - first) * batch
+        examples = Examples(self.sources, recipe, settings["seed"], first * batch, count, stage["side"])
+        recent: list[float] = []
+        losses: list[float] = []
+        since = time.monotonic()
+        for image, labels in DataLoader(examples, batch_size=batch, num_workers=settings["workers"]):
+            losses.append(self._one(image, labels, stage["horizon"]))
+            self.step += 1
+            now = time.monotonic()
+            self.seconds, since = self.seconds + now - since, now
+            if self.step % settings["every"] == 0 or self.step == last:
+                recent, losses = losses, []
+                self._note(recent)
+                self.save()
+        return sum(recent) / len(recent)
+
     def run(self) -> dict[str, float]:
-        """Train from the last checkpoint to the end of the schedule; (steps, seconds, last mean loss)."""
+        """Train from the last checkpoint to the end of the last stage; steps, seconds, last mean loss."""
         torch.manual_seed(self.settings["seed"])
         torch.set_num_threads(self.settings["threads"])
         self.resume()
         self.workspace.mkdir(parents=True, exist_ok=True)
-        batch, recent = self.settings["batch"], [float("nan")]
         self.network.train()
-        for first, last, side in _stages(self.settings["schedule"], self.step):
-            examples = Examples(
-                self.sources, self.recipe, self.settings["seed"], first * batch, (last - first) * batch, side
-            )
-            losses: list[float] = []
-            since = time.monotonic()
-            for image, labels in DataLoader(examples, batch_size=batch, num_workers=self.settings["workers"]):
-                losses.append(self._one(image, labels))
-                self.step += 1
-                now = time.monotonic()
-                self.seconds, since = self.seconds + now - since, now
-                if self.step % self.settings["every"] == 0 or self.step == last:
-                    recent, losses = losses, []
-                    self._note(recent)
-                    self.save()
-        return {"steps": self.step, "seconds": self.seconds, "loss": sum(recent) / len(recent)}
+        loss = float("nan")
+        for first, stage in _remaining(self.settings["stages"], self.step):
+            loss = self._stage(first, stage)
+        return {"steps": self.step, "seconds": self.seconds, "loss": loss}
 
 
 def train(

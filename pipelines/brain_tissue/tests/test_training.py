@@ -24,13 +24,15 @@ def settings():
     recipe = {"synthetic": 0.5, "stripped": 0.5}
     return {
         "seed": 3,
-        "schedule": [[2, 16], [1, 24]],
+        "stages": [
+            {"until": 2, "side": 16, "horizon": 3},
+            {"until": 3, "side": 24, "horizon": 3, "recipe": {"clutter": 1.0}},
+        ],
         "batch": 2,
         "workers": 0,
         "threads": 2,
         "every": 2,
         "peak_rate": 0.001,
-        "horizons": [[0, 3]],
         "weight_decay": 0.0,
         "mean_decay": 0.9,
         "recipe": recipe,
@@ -63,7 +65,7 @@ def test_training_runs_and_goes_on_from_its_checkpoint(source, settings, tmp_pat
     assert not torch.equal(before, network.body.convInit.conv.weight)
     weights = load_file(str(tmp_path / "model.safetensors"))
     TissueNet(filters=8).load_state_dict(weights, strict=True)
-    settings["schedule"] = [[2, 16], [2, 24]]
+    settings["stages"][1]["until"] = 4
     assert train(TissueNet(filters=8), [source], settings, str(tmp_path))["steps"] == 4
     assert len((tmp_path / "log.jsonl").read_text("utf-8").splitlines()) == 3
 
