@@ -1,0 +1,44 @@
+"""The network alone on a series: `bare_forward.py SERIES` prints the median seconds of three forward passes."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from safetensors.torch import load_file
+
+from dicomnode.imaging.volume import read_volume, to_ras_xyz
+
+BUNDLE = Path(__file__).parents[1] / "pipelines" / "brain_tissue"
+
+
+def main(series: Path) -> None:
+    """Decode and preprocess once, then time the inferer."""
+    sys.path.insert(0, str(BUNDLE))
+    parser = ConfigParser()
+    parser.read_config(BUNDLE / "configs" / "inference.json")
+    parser.update({"bundle_root": str(BUNDLE), "device": "cpu"})
+    network = parser.get_parsed_content("network_def").eval()
+    weights = load_file(str(BUNDLE / "models" / "model.safetensors"))
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    volume = read_volume(sorted(series.iterdir()))
+    array, affine = to_ras_xyz(volume.array, volume.geometry)
+    image = MetaTensor(torch.from_numpy(array.copy()), affine=torch.from_numpy(affine))
+    image = parser.get_parsed_content("preprocessing")({"image": image})["image"][None]
+    inferer = parser.get_parsed_content("inferer")
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(3):
+            started = time.perf_counter()
+            inferer(image, network)
+            seconds.append(time.perf_counter() - started)
+    print(statistics.median(seconds))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,51 @@
+"""The main job: the seconds of each stage, and the whole way beside the network's bare forward pass.
+
+The demo is played twice by the same node. The second series finds the model warm, as every series but the first
+does in a hospital; its way from the first byte sent to the archive's proof, less the quiet period, is compared with
+the forward pass alone, timed in a process of its own on the same series.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from dicomnode.demo.play import Scene, new_folder, play
+
+ROOT = Path(__file__).parents[1]
+GOAL = 3.0
+"""The whole way may take this many times the bare forward pass."""
+
+
+def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+    """The lines of this benchmark; all in seconds, lower is better."""
+    scene = Scene(
+        folder=new_folder(folder, datetime.now().astimezone()),
+        pipelines=ROOT / "pipelines",
+        pipeline="brain_tissue",
+        series=None,
+        archive=None,
+        limit_s=900.0,
+        scans=2,
+    )
+    *_, last = play(scene, console).journeys
+    bare = _bare_forward(scene.folder / "series")
+    lines = {f"main job: {stage}": _line(seconds, None, None) for stage, seconds in last.stages()}
+    whole = (last.confirmed_at - last.first_instance_at).total_seconds() - scene.quiet_s
+    lines["main job: all but the quiet period, beside the bare forward pass"] = _line(whole, bare, GOAL)
+    return lines
+
+
+def _line(ours: float, theirs: float | None, goal: float | None) -> dict[str, object]:
+    ratio = ours / theirs if theirs else None
+    return {"ours": ours, "theirs": theirs, "unit": "s", "ratio": ratio, "goal": goal, "better": "lower"}
+
+
+def _bare_forward(series: Path) -> float:
+    command = [sys.executable, str(Path(__file__).parent / "bare_forward.py"), str(series)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=900)
+    return float(done.stdout.split()[-1])

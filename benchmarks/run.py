@@ -1,0 +1,54 @@
+"""What `make bench` runs: each benchmark adds its lines, a table is printed, build/bench.json is written.
+
+Every line has both sides from the same run: `ours` and `theirs`, the ratio ours/theirs, and which is better.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import main_job
+from rich.console import Console
+from rich.table import Table
+
+BUILD = Path(__file__).parents[1] / "build"
+BENCHMARKS = (main_job.measure,)
+
+
+def main() -> int:
+    """Run them all; exit status 1 where a goal is missed."""
+    console = Console()
+    lines: dict[str, dict[str, object]] = {}
+    for measure in BENCHMARKS:
+        lines |= measure(BUILD / "bench", console)
+    BUILD.mkdir(exist_ok=True)
+    (BUILD / "bench.json").write_text(json.dumps(lines, indent=2) + "\n")
+    console.print(_table(lines))
+    return 0 if all(_met(line) for line in lines.values()) else 1
+
+
+def _table(lines: dict[str, dict[str, object]]) -> Table:
+    table = Table("", "ours", "theirs", "unit", "ratio", "goal", "better", header_style="bold")
+    for name, line in lines.items():
+        numbers = [_number(line[key]) for key in ("ours", "theirs")]
+        table.add_row(
+            name, *numbers, str(line["unit"]), _number(line["ratio"]), _number(line["goal"]), str(line["better"])
+        )
+    return table
+
+
+def _number(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, (int, float)) else "–"
+
+
+def _met(line: dict[str, object]) -> bool:
+    ratio, goal = line["ratio"], line["goal"]
+    if not isinstance(ratio, (int, float)) or not isinstance(goal, (int, float)):
+        return True
+    return ratio <= goal if line["better"] == "lower" else ratio >= goal
+
+
+if __name__ == "__main__":
+    sys.exit(main())
