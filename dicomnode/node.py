@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -29,11 +29,11 @@ from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.recovery import recover
 from dicomnode.services.routing import RouteTable, RoutingService
-from dicomnode.supervisor import Supervisor, die_with_parent
+from dicomnode.supervisor import Supervisor
 
 log = structlog.get_logger()
 
-PAUSE_S = 0.1
+PAUSE_S = 0.2
 """How long a role without work waits before it looks again."""
 
 
@@ -62,7 +62,7 @@ def serve(file: Path) -> int:
     stores.database.require_schema()
     recover(stores.database, stores.objects)
     stores.database.close()
-    supervisor = Supervisor(_commands(config, file), config.node.stop_limit_s)
+    supervisor = Supervisor(_bodies(config), config.node.stop_limit_s)
     with _stop_on_signals() as stop:
         log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
         status = supervisor.run(stop)
@@ -70,14 +70,15 @@ def serve(file: Path) -> int:
     return status
 
 
-def _commands(config: Config, file: Path) -> dict[str, list[str]]:
-    base = [sys.executable, "-m", "dicomnode", "serve", "--config", str(file), "--parent", str(os.getpid())]
-    workers = {
-        f"worker-{slot}": [*base, "--role", Role.WORKER, "--slot", str(slot)]
-        for slot in range(1, config.workers.slots + 1)
-    }
-    roles = {str(role): [*base, "--role", role] for role in (Role.RECEIVER, Role.ENGINE)}
-    return {**roles, **(workers if config.route else {})}
+def _bodies(config: Config) -> dict[str, Callable[[], int]]:
+    """One process a role; workers only where there is something to run."""
+    slots = range(1, config.workers.slots + 1) if config.route else ()
+    roles = [(Role.RECEIVER, 1), (Role.ENGINE, 1), *((Role.WORKER, slot) for slot in slots)]
+    return {_process_name(role, slot): partial(run_role, config, role, slot) for role, slot in roles}
+
+
+def _process_name(role: Role, slot: int) -> str:
+    return f"{role}-{slot}" if role is Role.WORKER else str(role)
 
 
 def _require_free_port(config: Config, file: Path) -> None:
@@ -92,12 +93,9 @@ def _require_free_port(config: Config, file: Path) -> None:
             raise ConfigError(file, [problem]) from None
 
 
-def run_role(file: Path, role: Role, slot: int, parent: int | None) -> int:
+def run_role(config: Config, role: Role, slot: int) -> int:
     """Run one role in this process until it is told to stop; returns the exit status."""
-    if parent is not None:
-        die_with_parent(parent)
-    config = load_config(file)
-    name = f"{role}-{slot}" if role is Role.WORKER else str(role)
+    name = _process_name(role, slot)
     configure_logs(config.logs.level, config.logs.format, process=name)
     stores = open_stores(config)
     stores.database.require_schema()

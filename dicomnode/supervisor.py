@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import subprocess
+import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 
 import structlog
 
@@ -19,6 +21,7 @@ EXIT_CONFIG = 78
 """What a process exits with that would only fail again (EX_CONFIG of sysexits.h)."""
 
 _PR_SET_PDEATHSIG = 1
+_FORK = get_context("fork")
 _LONGEST_PAUSE_S = 30.0
 
 
@@ -31,17 +34,20 @@ def die_with_parent(parent: int) -> None:
 
 @dataclass
 class _Child:
-    command: Sequence[str]
-    process: subprocess.Popen[bytes] | None = None
+    body: Callable[[], int]
+    process: ForkProcess | None = None
     failures: int = 0
     start_at: float = field(default_factory=time.monotonic)
 
 
 class Supervisor:
-    """Runs one process for each command."""
+    """Runs each body in a process of its own, forked from this one; it must have no threads.
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], stop_limit_s: float) -> None:
-        self._children = {name: _Child(command) for name, command in commands.items()}
+    Forked, because what this process has imported and read then costs nothing again.
+    """
+
+    def __init__(self, bodies: Mapping[str, Callable[[], int]], stop_limit_s: float) -> None:
+        self._children = {name: _Child(body) for name, body in bodies.items()}
         self._stop_limit_s = stop_limit_s
 
     def run(self, stop: threading.Event) -> int:
@@ -63,9 +69,10 @@ class Supervisor:
     def _look_after(self, name: str, child: _Child) -> int | None:
         if child.process is None:
             if time.monotonic() >= child.start_at:
-                child.process = subprocess.Popen(child.command)
+                child.process = _FORK.Process(target=_live, args=(child.body, os.getpid()), name=name)
+                child.process.start()
             return None
-        returncode = child.process.poll()
+        returncode = child.process.exitcode
         if returncode is not None:
             pause = min(2.0**child.failures * 0.5, _LONGEST_PAUSE_S)
             log.error("process.ended", process=name, returncode=returncode, restart_in_s=pause)
@@ -79,8 +86,12 @@ class Supervisor:
             process.terminate()
         deadline = time.monotonic() + self._stop_limit_s
         for process in running:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
                 process.kill()
-                process.wait()
+                process.join()
+
+
+def _live(body: Callable[[], int], parent: int) -> None:
+    die_with_parent(parent)
+    sys.exit(body())

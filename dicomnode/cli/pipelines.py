@@ -32,7 +32,7 @@ def list_pipelines(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = 
                 p.manifest.pipeline.version,
                 p.manifest.pipeline.title,
                 ", ".join(segment.name for segment in p.manifest.segment),
-                p.digest,
+                p.digest[:12],
             )
             for p in installed
         ],

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption
+from dicomnode.config import load_config
 from dicomnode.model.role import Role
 
 
@@ -14,11 +15,10 @@ def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     role: Annotated[Role | None, typer.Option(help="Run this role alone, not the whole node.")] = None,
     slot: Annotated[int, typer.Option(help="Which worker this is.")] = 1,
-    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
     # Imported here: the other commands answer without loading what only the node needs.
     from dicomnode import node
 
-    status = node.serve(config) if role is None else node.run_role(config, role, slot, parent)
+    status = node.serve(config) if role is None else node.run_role(load_config(config), role, slot)
     raise typer.Exit(status)

@@ -136,8 +136,9 @@ def wait_until_ready(site: Site, process: subprocess.Popen[bytes]) -> None:
 
 def _answers(site: Site) -> bool:
     try:
+        socket.create_connection((LOCALHOST, site.port), timeout=1.0).close()
         echo(site.peer, site.caller)
-    except AssociationFailed:
+    except (OSError, AssociationFailed):
         return False
     return True
 

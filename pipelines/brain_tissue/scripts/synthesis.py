@@ -38,7 +38,9 @@ class Recipe:
     scale: float = 0.09
     shear: float = 0.05
     gamma: float = 0.0
-    """Mean of the logarithm of the gamma of a re-toned image; above 0 makes grey matter darker against white."""
+    """Mean of the logarithm of the gamma of a re-toned image; above 0 makes grey matter darker against
+    white.
+    """
     gamma_spread: float = 0.25
     clutter: float = 0.0
     """Strange shapes put where no brain is: necks and faces that neither teacher has."""
@@ -185,13 +187,17 @@ def _retone(chance: Chance, image: Tensor, labels: Tensor, recipe: Recipe) -> Te
 
 
 def _clutter(chance: Chance, image: Tensor, shell: Tensor) -> Tensor:
-    """Blobs and bands of a few tones, and some texture, at a distance from the brain, as necks and faces have."""
+    """Blobs and bands of a few tones, and some texture, at a distance from the brain, as necks and faces
+    have.
+    """
     side = image.shape[0]
     far = shell > chance.uniform(3.0, 18.0)
     if chance.happens(0.5):
         span = torch.linspace(-1, 1, side)
         slope = functional.normalize(chance.field(3), dim=0)
-        plane = span[:, None, None] * slope[0] + span[None, :, None] * slope[1] + span[None, None, :] * slope[2]
+        plane = (
+            span[:, None, None] * slope[0] + span[None, :, None] * slope[1] + span[None, None, :] * slope[2]
+        )
         far &= plane > chance.uniform(-0.8, 0.5)
     tones = chance.uniform(0.5, 1.3) * torch.rand(8, generator=chance.generator)
     shapes = _smooth_field(chance, 1, 4 + chance.index(side // 5), side)[0, 0]
@@ -252,7 +258,9 @@ def make_example(sources: list[Source], recipe: Recipe, seed: int, side: int) ->
     discrete = _sample(torch.stack([source.labels, source.parts]).float(), coordinates, "nearest")
     image, distance = smooth[0], smooth[1]
     labels, parts = discrete[0].round(), discrete[1].round()
-    image = _draw(chance, parts) if chance.happens(recipe.synthetic) else _retone(chance, image, labels, recipe)
+    image = (
+        _draw(chance, parts) if chance.happens(recipe.synthetic) else _retone(chance, image, labels, recipe)
+    )
     if recipe.clutter > 0 and chance.happens(recipe.clutter):
         beyond = torch.where(smooth[2] < 0.5, SHELL_LIMIT_MM, distance)
         image = _clutter(chance, image, torch.where(labels > 0, 0.0, beyond))

@@ -91,8 +91,8 @@ def _remaining(stages: list[dict[str, Any]], start: int) -> list[tuple[int, dict
 class Trainer:
     """Trains the network in stages and keeps what it does in `workspace`.
 
-    A stage has the step `until` which it lasts, the `side` of its crops in mm, the `horizon` (the step at which
-    its learning rate would run out), and what it changes of the `recipe`.
+    A stage has the step `until` which it lasts, the `side` of its crops in mm, the `horizon` (the step at
+    which its learning rate would run out), and what it changes of the `recipe`.
     """
 
     def __init__(

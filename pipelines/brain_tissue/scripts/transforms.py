@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
@@ -15,6 +16,8 @@ from .grids import Grid, box_within, crop, resample, smooth_for, working_grid
 
 _MARGIN_MM = 4
 _STEP = 8
+_CORE_MM = 7.0
+_REGROWN_MM = 1.5
 
 
 def _quantile(values: Tensor, share: float) -> float:
@@ -96,9 +99,9 @@ class ToLabelsd(Transform):  # type: ignore[misc]
     """The network's logits (4, x, y, z) on the working grid to labels (1, X, Y, Z) uint8 on the image's own
     grid.
 
-    Only the largest connected piece of brain is kept. Beside the labels it leaves what tells a brain from
+    Only the bulk of what was taken for brain is kept. Beside the labels it leaves what tells a brain from
     nonsense: `confidence`, the mean probability of the class chosen, in the brain; `kept_fraction`, the
-    share of the voxels taken for brain that lie in the largest piece; `cut_area_cm2`, how much brain lies
+    share of the voxels taken for brain that were kept; `cut_area_cm2`, how much brain lies
     on the faces of the volume.
     """
 
@@ -112,7 +115,7 @@ class ToLabelsd(Transform):  # type: ignore[misc]
         logits = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
         chances = logits.detach().cpu().to(torch.float32).softmax(dim=0)
         own, work = result.pop(self.grid_key)
-        brain, kept_fraction = largest_piece(chances.argmax(dim=0) > 0)
+        brain, kept_fraction = main_piece(chances.argmax(dim=0) > 0)
         best = chances.amax(dim=0)
         result["confidence"] = float(best[brain].mean()) if bool(brain.any()) else 0.0
         result["kept_fraction"] = kept_fraction
@@ -140,15 +143,26 @@ def _labels_on(chances: Tensor, work: Grid, own: Grid) -> Tensor:
     return labels
 
 
-def largest_piece(brain: Tensor) -> tuple[Tensor, float]:
-    """The largest 26-connected piece of a mask (X, Y, Z), and its share of the mask; 0 of an empty mask."""
-    pieces, count = ndimage.label(brain.numpy(), structure=torch.ones(3, 3, 3).numpy())
-    if count == 0:
+def main_piece(brain: Tensor) -> tuple[Tensor, float]:
+    """The bulk of a mask (X, Y, Z) of 1 mm voxels, and its share of the mask; 0 of an empty mask.
+
+    What hangs on by less than about 14 mm (neck, eyes, scalp) falls away: the largest piece of the mask
+    eroded by 7 mm, grown by little more than that again inside the mask.
+    """
+    mask = np.asarray(brain.numpy(), dtype=bool)
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
         return brain, 0.0
-    found = torch.from_numpy(pieces)
-    sizes = torch.bincount(found.flatten().long())[1:]
-    kept = int(sizes.argmax())
-    return found == kept + 1, float(sizes[kept]) / float(sizes.sum())
+    box = boxes[0]
+    inside = np.pad(mask[box], 1)
+    pieces, count = ndimage.label(ndimage.distance_transform_edt(inside) > _CORE_MM)
+    if count == 0:
+        return torch.zeros_like(brain), 0.0
+    core = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
+    near = inside & (ndimage.distance_transform_edt(~core) <= _CORE_MM + _REGROWN_MM)
+    kept = np.zeros_like(mask)
+    kept[box] = near[1:-1, 1:-1, 1:-1]
+    return torch.from_numpy(kept), float(kept.sum()) / float(mask.sum())
 
 
 def cut_area(brain: Tensor, spacing: Tensor) -> float:
