@@ -12,7 +12,8 @@
     │   └── SchemaMismatch       the database has a schema that this version does not know
     ├── IngestError              an instance that is refused for good
     │   ├── NotDicom             cannot be read as a data set
-    │   ├── InvalidUID           a UID is missing or is no UID
+    │   ├── MissingUID           a UID that names the instance is not there
+    │   ├── InvalidUID           it is there and is no UID
     │   ├── UIDMismatch          the command names another SOP class or instance than the data set
     │   └── DuplicateDiffers     the same UIDs, other content: the first one is kept
     ├── QueryRefused             a C-FIND identifier that does not suit the query model
@@ -96,12 +97,20 @@ class NotDicom(IngestError):
     """The bytes cannot be read as a data set in the transfer syntax that was negotiated."""
 
 
-class InvalidUID(IngestError):
-    """A UID is missing or is no UID (PS3.5 9.1)."""
+class MissingUID(IngestError):
+    """A UID without which there is no instance is not there."""
 
     def __init__(self, keyword: str) -> None:
         self.keyword = keyword
-        super().__init__(f"{keyword} is missing or is not a valid UID")
+        super().__init__(f"{keyword} is missing")
+
+
+class InvalidUID(IngestError):
+    """What stands in the place of a UID is none (PS3.5 9.1)."""
+
+    def __init__(self, keyword: str) -> None:
+        self.keyword = keyword
+        super().__init__(f"{keyword} is not a valid UID")
 
 
 class UIDMismatch(IngestError):

@@ -34,7 +34,7 @@ from dicomnode.dimse.status import (
     SUCCESS,
     status_of,
 )
-from dicomnode.errors import DicomnodeError, InvalidUID, NotDicom, QueryNotUnderstood
+from dicomnode.errors import DicomnodeError, MissingUID, NotDicom, QueryNotUnderstood
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import AssociationFacts, Received
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
@@ -282,7 +282,7 @@ def _received(event: Event, facts: AssociationFacts) -> Received:
     """The request as it came in; raises IngestError where it names or holds no instance."""
     request = event.request
     if not request.AffectedSOPInstanceUID:
-        raise InvalidUID("AffectedSOPInstanceUID")
+        raise MissingUID("AffectedSOPInstanceUID")
     data = request.DataSet.getvalue() if request.DataSet else b""
     if not data:
         raise NotDicom("there is no data set")

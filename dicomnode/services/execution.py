@@ -40,8 +40,14 @@ from dicomnode.store.objects import ObjectStore
 log = structlog.get_logger()
 
 
-def provenance_of(config: Config, job_key: str, pipeline: InstalledPipeline, at: datetime) -> Provenance:
-    """What the results of a job say of their origin."""
+SERIES_NUMBERS = 10
+"""Each job of a study has this many SeriesNumbers to itself."""
+
+
+def provenance_of(
+    config: Config, job_key: str, pipeline: InstalledPipeline, at: datetime, place: int = 0
+) -> Provenance:
+    """What the results of a job say of their origin; `place` is the job's among those of its study."""
     return Provenance(
         job_key=job_key,
         pipeline_digest=pipeline.digest,
@@ -50,7 +56,7 @@ def provenance_of(config: Config, job_key: str, pipeline: InstalledPipeline, at:
         software_version=__version__,
         device_serial_number=config.results.device_serial_number,
         research_only=config.results.research_only,
-        series_number_base=config.results.series_number,
+        series_number_base=config.results.series_number + SERIES_NUMBERS * place,
         produced_at=at,
     )
 
@@ -115,10 +121,11 @@ class Worker:
         pipeline = self._pinned(job)
         with self._database.read() as tx:
             instances = catalog.input_set(tx, job.series_id, job.generation)
+            place = jobs.place_in_study(tx, job)
         if input_digest(instances) != job.input_digest:
             raise InputChanged
         paths = [self._objects.path(ref.sha256) for ref in instances]
-        provenance = provenance_of(self._config, job.key, pipeline, started_at)
+        provenance = provenance_of(self._config, job.key, pipeline, started_at, place)
         return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled)
 
     def _pinned(self, job: Job) -> InstalledPipeline:

@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread
 
-from dicomnode.errors import DuplicateDiffers, InvalidUID, NotDicom, UIDMismatch
+from dicomnode.errors import DuplicateDiffers, InvalidUID, MissingUID, NotDicom, UIDMismatch
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import Addition, Arrival, Received, StoredObject
 from dicomnode.model.uid import is_valid_uid
@@ -109,7 +109,10 @@ def _read_header(data: bytes) -> Dataset:
 
 def _require_identity(received: Received, header: Dataset) -> None:
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"):
-        if not is_valid_uid(str(header.get(keyword) or "")):
+        uid = str(header.get(keyword) or "")
+        if not uid:
+            raise MissingUID(keyword)
+        if not is_valid_uid(uid):
             raise InvalidUID(keyword)
     for keyword in ("SOPInstanceUID", "SOPClassUID"):
         if str(header[keyword].value) != getattr(received, keyword):

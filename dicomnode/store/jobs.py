@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, insert, select, update
+from sqlalchemy import Select, and_, func, insert, select, update
 
 from dicomnode.errors import LeaseLost, NotFound
 from dicomnode.model.instance import StoredObject
@@ -262,6 +262,18 @@ def get(tx: Transaction, job_id: int) -> Job:
     if row is None:
         raise NotFound("job", job_id)
     return _job(row)
+
+
+def place_in_study(tx: Transaction, job_: Job) -> int:
+    """How many jobs the study had before this one."""
+    return int(
+        tx.execute(
+            select(func.count(job.c.id))
+            .join_from(job, series, series.c.id == job.c.series_id)
+            .join(study, study.c.id == series.c.study_id)
+            .where(study.c.StudyInstanceUID == job_.StudyInstanceUID, job.c.id < job_.id)
+        ).scalar_one()
+    )
 
 
 def find(

@@ -10,7 +10,7 @@ import pytest
 from pydicom.filewriter import dcmwrite
 from sqlalchemy import select
 
-from dicomnode.errors import DuplicateDiffers, IngestError, InvalidUID, NotDicom, UIDMismatch
+from dicomnode.errors import DuplicateDiffers, IngestError, InvalidUID, MissingUID, NotDicom, UIDMismatch
 from dicomnode.model.instance import Addition, AssociationFacts, Received
 from dicomnode.services.ingest import Ingest
 from dicomnode.store import overview
@@ -79,9 +79,10 @@ def test_other_content_under_the_same_uids_is_refused_audited_and_not_kept(inges
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"StudyInstanceUID": ""}, InvalidUID),
+        ({"StudyInstanceUID": ""}, MissingUID),
         ({"SeriesInstanceUID": "1.2.../../etc"}, InvalidUID),
         ({"SOPInstanceUID": "1.2.840." + "1" * 60}, InvalidUID),
+        ({"SeriesInstanceUID": "1.2\x00.3"}, InvalidUID),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, UIDMismatch),
     ],
 )

@@ -187,3 +187,10 @@ def test_an_unknown_job_is_not_found(database: Database):
 def jobs_get(database: Database, job_id: int):
     with database.read() as tx:
         return jobs.get(tx, job_id)
+
+
+def test_each_job_of_a_study_knows_its_place(database: Database):
+    completion_id = complete_series(database)
+    with database.begin() as tx:
+        ids = [new_job(tx, completion_id, key) for key in ("a", "b")]
+        assert [jobs.place_in_study(tx, jobs.get(tx, id_)) for id_ in ids] == [0, 1]
