@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +20,10 @@ from dicomnode.installation import Stores, open_stores
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The settings.", show_default=True)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+_FOLDED = frozenset(
+    {"", "deliveries", "detail", "reason", "seconds", "segments", "send to", "title", "when"}
+    | {"SeriesInstanceUID", "SOPInstanceUID"}
+)
 DEFAULT_CONFIG = Path("config.toml")
 
 
@@ -34,13 +40,18 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table for people. UIDs are never cut; nothing in a cell is taken for markup."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """A table for people. Only long columns fold, nothing is cut, and no cell is taken for markup."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column not in _FOLDED)
     for row in rows:
         table.add_row(*(escape(shown(cell)) for cell in row))
-    Console().print(table)
+    console().print(table)
+
+
+def console() -> Console:
+    """Standard output; wide where it is no terminal, since a file needs no folding."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def shown(value: object) -> str:

@@ -25,24 +25,15 @@ def list_deliveries(
     if as_json:
         print_json(found)
         return
-    columns = (
-        "id",
-        "destination",
-        "state",
-        "attempt",
-        "role",
-        "job_id",
-        "reason",
-        "updated_at",
-        "SOPInstanceUID",
-    )
-    print_table("Deliveries", columns, [[record[column] for column in columns] for record in found])
-
-
-@app.command()
-def retry(
-    delivery_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = DEFAULT_CONFIG
-) -> None:
-    """Start a dead delivery again."""
-    administration.retry_delivery(stores_of(config).database, delivery_id)
-    typer.echo(f"delivery {delivery_id} is pending")
+    columns = {
+        "ID": "id",
+        "destination": "destination",
+        "state": "state",
+        "attempt": "attempt",
+        "role": "role",
+        "job": "job_id",
+        "reason": "reason",
+        "updated": "updated_at",
+        "SOPInstanceUID": "SOPInstanceUID",
+    }
+    print_table("Deliveries", tuple(columns), [[record[key] for key in columns.values()] for record in found])

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, shown
+from dicomnode.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    console,
+    print_json,
+    print_table,
+    shown,
+)
 from dicomnode.config import load_config
 from dicomnode.model.instance import AssociationFacts
 from dicomnode.rules.rule import ConditionVerdict
@@ -55,9 +62,9 @@ def explain(
     if as_json:
         print_json([_record(uid, decisions) for uid, decisions in explained])
         return
-    console = Console()
+    out = console()
     for uid, decisions in explained:
-        console.print(_tree(uid, decisions))
+        out.print(_tree(uid, decisions))
 
 
 def _record(SeriesInstanceUID: str, decisions: list[Decision]) -> dict[str, Any]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, shown, stores_of
+from dicomnode.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    console,
+    print_json,
+    shown,
+    stores_of,
+)
 from dicomnode.errors import NotFound
 from dicomnode.services import administration
 
@@ -36,11 +43,11 @@ def status(
     if as_json:
         print_json({**counts, "list": studies})
         return
-    console = Console()
+    out = console()
     if what is None:
-        console.print(_summary(counts))
+        out.print(_summary(counts))
     for study in studies:
-        console.print(_study(study))
+        out.print(_study(study))
 
 
 def _summary(counts: dict[str, Any]) -> str:
@@ -48,8 +55,8 @@ def _summary(counts: dict[str, Any]) -> str:
         return ", ".join(f"{number} {state}" for state, number in sorted(of.items())) or "none"
 
     return (
-        f"{counts['studies']} studies, {counts['series']} series ({counts['series_open']} still arriving), "
-        f"{counts['instances']} instances\n"
+        f"studies: {counts['studies']}  ·  series: {counts['series']}, {counts['series_open']} still arriving"
+        f"  ·  instances: {counts['instances']}\n"
         f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
     )
 

@@ -14,8 +14,7 @@ import structlog
 import dicomnode
 from dicomnode.errors import Refused, RunFailed
 from dicomnode.imaging.findings import Findings
-from dicomnode.imaging.geometry import Geometry, series_geometry
-from dicomnode.imaging.headers import read_headers
+from dicomnode.imaging.geometry import Geometry
 from dicomnode.pipeline.contract import (
     Decoded,
     Done,
@@ -92,10 +91,13 @@ class Runner:
     def run(
         self,
         paths: Sequence[Path],
+        geometry: Geometry,
         cancelled: Callable[[], bool] = lambda: False,
         suits: Callable[[VolumeFacts], None] | None = None,
     ) -> RunOutcome:
-        """Label the series at `paths`. `suits` sees the facts of the decoded volume and may raise Refused.
+        """Label the series at `paths`, whose grid by its headers is `geometry`.
+
+        `suits` sees the facts of the decoded volume and may raise Refused.
 
         Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunCancelled; GateFailed where the answer is not
         on the grid of the input or holds labels that the manifest does not name. After all of these but
@@ -103,7 +105,7 @@ class Runner:
         """
         self.start(cancelled)
         try:
-            outcome = self._run(paths, cancelled, suits)
+            outcome = self._run(paths, geometry, cancelled, suits)
         except Refused:
             self._count()
             raise
@@ -147,20 +149,18 @@ class Runner:
     def _run(
         self,
         paths: Sequence[Path],
+        geometry: Geometry,
         cancelled: Callable[[], bool],
         suits: Callable[[VolumeFacts], None] | None,
     ) -> RunOutcome:
         deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
         child = self._warm
         child.send(Request(paths=tuple(str(path.resolve()) for path in paths)), deadline, cancelled)
-        geometry = _geometry_of(paths)
         decoded = self._await(deadline, cancelled)
         if not isinstance(decoded, Decoded):
             raise RunFailed("ProtocolError", "decode")
         facts = decoded.volume.model_dump()
         try:
-            if isinstance(geometry, Refused):
-                raise geometry
             _require_contrast(facts)
             if suits is not None:
                 suits(facts)
@@ -189,14 +189,6 @@ class Runner:
         if isinstance(reply, Failed):
             raise RunFailed(reply.error, reply.where)
         return reply
-
-
-def _geometry_of(paths: Sequence[Path]) -> Geometry | Refused:
-    """The grid from the parent's own reading; a refusal is kept until the child can be told."""
-    try:
-        return series_geometry(read_headers(paths))[0]
-    except Refused as refused:
-        return refused
 
 
 def _require_contrast(facts: Mapping[str, object]) -> None:

@@ -54,7 +54,7 @@ def infer(
     def suits(volume: Mapping[str, object]) -> None:
         _require(from_pixels, {**facts, "volume": volume})
 
-    outcome = runner.run(paths, cancelled, suits)
+    outcome = runner.run(paths, geometry, cancelled, suits)
     _require(
         _compiled(pipeline.manifest.plausible),
         {**facts, "volume": outcome.volume_facts, **_answer(outcome.findings)},

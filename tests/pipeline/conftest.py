@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicomnode.imaging.geometry import series_geometry
+from dicomnode.imaging.headers import read_headers
 from dicomnode.pipeline.registry import InstalledPipeline, open_pipeline
-from dicomnode.pipeline.runner import Runner
+from dicomnode.pipeline.runner import Runner, RunOutcome
 from dicomnode.rules.rule import check_rule
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.imaging.builders import AXIAL, mr_headers, write_series
@@ -53,6 +55,11 @@ def runner_of(install, tmp_path) -> Iterator[Callable[..., Runner]]:
 def series(tmp_path: Path) -> list[Path]:
     """Five slices, half of whose voxels are above 500."""
     return write_noise(tmp_path / "series", AXIAL)[0]
+
+
+def run(runner: Runner, paths: list[Path], **options: object) -> RunOutcome:
+    """Run a series as the services do: its grid comes from its headers."""
+    return runner.run(paths, series_geometry(read_headers(paths))[0], **options)
 
 
 def write_noise(folder, orientation, shape=(5, 12, 10)):

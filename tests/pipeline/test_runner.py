@@ -20,7 +20,7 @@ from dicomnode.errors import (
 )
 from dicomnode.pipeline.runner import STDERR
 from tests.imaging.builders import ORIENTATIONS, mr_headers, write_series
-from tests.pipeline.conftest import write_noise
+from tests.pipeline.conftest import run, write_noise
 
 
 def is_gone(pid):
@@ -36,7 +36,7 @@ def test_labels_come_back_on_the_grid_of_their_input_in_every_orientation(runner
     pids = set()
     for name, orientation in ORIENTATIONS.items():
         paths, frames = write_noise(tmp_path / name, orientation)
-        outcome = runner.run(paths[::-1])
+        outcome = run(runner, paths[::-1])
         pids.add(runner.pid)
         bright = frames > 500
         np.testing.assert_array_equal(outcome.findings.labels, bright.astype(np.uint8))
@@ -66,7 +66,7 @@ def test_a_misbehaving_bundle_becomes_an_error_and_the_next_run_a_fresh_child(
     runner.start()
     first = runner.pid
     with pytest.raises(error) as caught:
-        runner.run(series)
+        run(runner, series)
     assert "PATIENT" not in str(caught.value)
     assert runner.pid is None
     assert is_gone(first)
@@ -74,13 +74,13 @@ def test_a_misbehaving_bundle_becomes_an_error_and_the_next_run_a_fresh_child(
 
 def test_a_crash_says_how_the_process_ended(runner_of, series):
     with pytest.raises(RunCrashed) as caught:
-        runner_of(extra="__import__('ctypes').string_at(0)").run(series)
+        run(runner_of(extra="__import__('ctypes').string_at(0)"), series)
     assert caught.value.returncode == -signal.SIGSEGV
 
 
 def test_a_failure_names_the_class_and_the_line_and_never_the_values(runner_of, series):
     with pytest.raises(RunFailed) as caught:
-        runner_of(extra="raise KeyError('PATIENT^NAME')").run(series)
+        run(runner_of(extra="raise KeyError('PATIENT^NAME')"), series)
     assert caught.value.kind == "KeyError"
     assert caught.value.where.startswith("forward (network.py:")
 
@@ -91,7 +91,7 @@ def test_a_run_over_its_limit_is_ended_and_so_is_what_it_started(runner_of, seri
     runner.start()
     started = time.monotonic()
     with pytest.raises(RunTimedOut):
-        runner.run(series)
+        run(runner, series)
     assert time.monotonic() - started < 10
     assert not processes_with(str(tmp_path))
 
@@ -101,13 +101,13 @@ def test_a_cancelled_run_is_cut(runner_of, series):
     runner.start()
     looks = iter([False] * 8)
     with pytest.raises(RunCancelled):
-        runner.run(series, cancelled=lambda: next(looks, True))
+        run(runner, series, cancelled=lambda: next(looks, True))
     assert runner.pid is None
 
 
 def test_a_model_that_does_not_load_in_time_is_given_up(runner_of, series):
     with pytest.raises(RunTimedOut):
-        runner_of(start_limit_s=0.3).run(series)
+        run(runner_of(start_limit_s=0.3), series)
 
 
 def test_weights_that_do_not_fit_the_network_fail_the_start(runner_of, series):
@@ -116,12 +116,12 @@ def test_weights_that_do_not_fit_the_network_fail_the_start(runner_of, series):
         network.write_text(network.read_text().replace("self.level", "self.other"))
 
     with pytest.raises(RunFailed, match="RuntimeError in start"):
-        runner_of(rename).run(series)
+        run(runner_of(rename), series)
 
 
 def test_what_a_bundle_prints_does_not_break_the_contract(runner_of, series, tmp_path):
     runner = runner_of(extra="print('{\"kind\":\"done\"}', flush=True); os.write(1, b'x' * 400000)")
-    assert runner.run(series).findings.labels.any()
+    assert run(runner, series).findings.labels.any()
     runner.close()
     assert 0 < (tmp_path / "scratch" / STDERR).stat().st_size <= 256 * 1024
 
@@ -135,9 +135,9 @@ def test_a_refused_input_keeps_the_child_warm(runner_of, series, tmp_path):
         raise Refused("TOO_DARK", f"{facts['maximum']:.0f}")
 
     for attempt, code in (
-        (lambda: runner.run(series[:-2] + series[-1:]), "MISSING_SLICES"),
-        (lambda: runner.run(blank), "BLANK"),
-        (lambda: runner.run(series, suits=too_dark), "TOO_DARK"),
+        (lambda: run(runner, series[:-2] + series[-1:]), "MISSING_SLICES"),
+        (lambda: run(runner, blank), "BLANK"),
+        (lambda: run(runner, series, suits=too_dark), "TOO_DARK"),
     ):
         runner.start()
         pid = runner.pid
@@ -145,14 +145,14 @@ def test_a_refused_input_keeps_the_child_warm(runner_of, series, tmp_path):
             attempt()
         assert caught.value.code == code
         assert runner.pid == pid
-    assert runner.run(series).findings.labels.any()
+    assert run(runner, series).findings.labels.any()
 
 
 def test_a_child_is_replaced_after_its_share_of_runs(runner_of, series):
     runner = runner_of(recycle_after=1)
-    runner.run(series)
+    run(runner, series)
     assert runner.pid is None
-    runner.run(series)
+    run(runner, series)
 
 
 def test_a_label_file_that_is_a_link_is_not_followed(runner_of, series, tmp_path):
@@ -160,7 +160,7 @@ def test_a_label_file_that_is_a_link_is_not_followed(runner_of, series, tmp_path
     np.save(secret, np.zeros((5, 12, 10), np.uint8))
     extra = f"import numpy; numpy.save = lambda file, *a, **k: os.symlink({str(secret)!r}, file)"
     with pytest.raises(GateFailed, match="cannot be read"):
-        runner_of(extra=extra).run(series)
+        run(runner_of(extra=extra), series)
 
 
 def processes_with(text):

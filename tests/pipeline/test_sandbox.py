@@ -16,6 +16,7 @@ from dicomnode.errors import RunFailed
 from dicomnode.pipeline.sandbox import child_environment
 from tests.conftest import NOT_RUN_HERE
 from tests.harness.toy_pipeline import write_toy_pipeline
+from tests.pipeline.conftest import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_a_bundle_cannot_reach_a_listener_on_this_machine(runner_of, series):
         port = listener.getsockname()[1]
         extra = f"__import__('socket').create_connection(('127.0.0.1', {port}), 2)"
         with pytest.raises(RunFailed) as caught:
-            runner_of(extra=extra).run(series)
+            run(runner_of(extra=extra), series)
         assert caught.value.kind == "OSError"
         assert not select.select([listener], [], [], 0)[0]
 
@@ -46,7 +47,7 @@ def test_a_bundle_finds_no_secret_of_the_node_in_any_environment(runner_of, seri
     try:
         assert b"sentinel-secret" in Path(f"/proc/{node.pid}/environ").read_bytes()
         with pytest.raises(RunFailed) as caught:
-            runner_of(extra=extra).run(series)
+            run(runner_of(extra=extra), series)
         assert caught.value.kind == "PermissionError"
     finally:
         node.communicate(b"\n")
@@ -79,7 +80,8 @@ def test_killing_the_node_ends_the_bundle_and_what_it_started(tmp_path, series):
         "from dicomnode.pipeline.runner import Runner\n"
         f"pipeline = open_pipeline(Path({str(folder)!r}), lambda _: None)\n"
         f"runner = Runner(pipeline, 'cpu', Path({str(tmp_path / 's')!r}))\n"
-        f"runner.run([Path(p) for p in {[str(p) for p in series]!r}])\n"
+        "from tests.pipeline.conftest import run\n"
+        f"run(runner, [Path(p) for p in {[str(p) for p in series]!r}])\n"
     )
     node = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)})
     with fifo.open("rb", buffering=0) as held:
