@@ -1,4 +1,4 @@
-"""The network alone on a series: `bare_forward.py SERIES` prints the median seconds of three forward passes."""
+"""The network alone: `bare_forward.py SERIES` prints the median seconds of three forward passes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,12 @@ def _table(lines: dict[str, dict[str, object]]) -> Table:
     for name, line in lines.items():
         numbers = [_number(line[key]) for key in ("ours", "theirs")]
         table.add_row(
-            name, *numbers, str(line["unit"]), _number(line["ratio"]), _number(line["goal"]), str(line["better"])
+            name,
+            *numbers,
+            str(line["unit"]),
+            _number(line["ratio"]),
+            _number(line["goal"]),
+            str(line["better"]),
         )
     return table
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dicomnode.model.peer import Peer
+from tests.conftest import NOT_RUN_HERE
 
-NOT_RUN_HERE = "not run here: "
 START_LIMIT_S = 60.0
 
 

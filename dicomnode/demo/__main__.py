@@ -41,14 +41,14 @@ def main(
             archive=_peer(archive, archive_ae),
             limit_s=limit,
         )
-        image = play(scene, console)
+        picture = play(scene, console).picture
     except DicomnodeError as error:
         console.print(f"[red]The demo failed:[/] {error}", highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped.")
         raise typer.Exit(_INTERRUPTED) from None
-    console.print(f"Picture: {image}", highlight=False, soft_wrap=True)
+    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s in all", highlight=False)
 
 

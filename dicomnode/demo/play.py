@@ -43,7 +43,10 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a demo is played with; `archive` None starts one of our own. `limit_s` bounds each wait."""
+    """What a demo is played with; `archive` None starts one of our own. `limit_s` bounds each wait.
+
+    `scans`: how many series travel, one after the other; from the second on, the model is warm.
+    """
 
     folder: Path
     pipelines: Path
@@ -51,10 +54,20 @@ class Scene:
     series: Path | None
     archive: Peer | None
     limit_s: float
+    scans: int = 1
 
 
-def play(scene: Scene, console: Console) -> Path:
-    """Play the whole way and print what came out; returns the picture's path. Raises DicomnodeError."""
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The last series that travelled, its way, and the picture of its result."""
+
+    series: Series
+    journey: Journey
+    picture: Path
+
+
+def play(scene: Scene, console: Console) -> Played:
+    """Play the whole way and print what came out. Raises DicomnodeError."""
     own_archive, node = _sites(scene)
     archive = scene.archive or own_archive.peer
     sites = (own_archive, node) if scene.archive is None else (node,)
@@ -66,10 +79,11 @@ def play(scene: Scene, console: Console) -> Path:
             if scene.archive is not None:
                 _require_answers(steps, scene.archive)
             require_running = _start(steps, servers, sites)
-            series = _scan(steps, scene)
-            _send(steps, series, node.peer)
-            journey = _watch(steps, scene, node, series, require_running)
-            _ask(steps, archive, series, journey)
+            for number in range(1, scene.scans + 1):
+                series = _scan(steps, scene, number)
+                _send(steps, series, node.peer)
+                journey = _watch(steps, scene, node, series, require_running)
+                _ask(steps, archive, series, journey)
             # Our own archive is read where it keeps its files; another one has proven that it has these.
             kept = node if scene.archive else own_archive
             measured, image = _show(steps, scene, series, journey, kept.data)
@@ -79,7 +93,7 @@ def play(scene: Scene, console: Console) -> Path:
     print_measurements(console, measured)
     print_archived(console, journey.results, series.StudyInstanceUID)
     print_stages(console, stages(journey))
-    return image
+    return Played(series, journey, image)
 
 
 def _sites(scene: Scene) -> tuple[Site, Site]:
@@ -119,12 +133,12 @@ def _start(steps: Steps, servers: ExitStack, sites: Sequence[Site]) -> Callable[
     return require_running
 
 
-def _scan(steps: Steps, scene: Scene) -> Series:
+def _scan(steps: Steps, scene: Scene, number: int) -> Series:
     if scene.series is not None:
         return find_series(scene.series)
     with steps.step("scan the MNI152 head"):
-        scan_mni(scene.folder / "series")
-    return find_series(scene.folder / "series")
+        scan_mni(scene.folder / f"series-{number}")
+    return find_series(scene.folder / f"series-{number}")
 
 
 def _send(steps: Steps, series: Series, node: Peer) -> None:

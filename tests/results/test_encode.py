@@ -25,10 +25,9 @@ from dicomnode.results.encode import encode_results
 from dicomnode.results.gate import check_findings, check_seg, check_sr
 from dicomnode.results.seg import encode_seg
 from dicomnode.results.sr import encode_sr
+from tests.conftest import NOT_RUN_HERE
 from tests.imaging.builders import ORIENTATIONS, mr_headers
 from tests.results.conftest import asymmetric_labels
-
-NOT_RUN_HERE = "not run here: "
 
 
 def case(orientation="oblique", shape=(5, 12, 10), spacing=(0.8, 1.1, 2.5)):
