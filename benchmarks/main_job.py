@@ -1,6 +1,6 @@
 """The main job: the seconds of each stage, and the whole way beside the network's bare forward pass.
 
-The demo is played with two series. The second one finds the model warm, as every series but the first does in a
+The demo is played with two series. The second finds the model warm, as every series but the first does in a
 hospital. Its way from the first byte sent to the archive's proof, less the quiet period, is compared with the
 forward pass alone, timed in a process of its own on the same series.
 """

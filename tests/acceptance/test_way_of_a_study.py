@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -266,6 +268,33 @@ def test_orthanc_as_archive_lists_both_results(tmp_path, pipelines, files):
             wait_for("both results confirmed", lambda: delivered(node))
         finally:
             node.kill()
+
+
+def test_orthanc_sends_a_study_and_the_results_come_out(tmp_path, pipelines, archive, files):
+    node = running(tmp_path / "node", pipelines, archive.peer)
+    web = peers.free_port()
+    settings = {
+        "HttpServerEnabled": True,
+        "HttpPort": web,
+        "AuthenticationEnabled": False,
+        "DicomModalities": {"node": ["NODE", "127.0.0.1", node.port]},
+    }
+    try:
+        with peers.orthanc(tmp_path / "orthanc", **settings):
+            peers.wait_for(lambda: peers.listens(web))
+            ids = [post(web, "/instances", file.read_bytes())["ID"] for file in files]
+            assert post(web, "/modalities/node/store", json.dumps(ids).encode())["FailedInstancesCount"] == 0
+            wait_for("both results confirmed", lambda: delivered(node))
+    finally:
+        node.kill()
+
+
+def post(port: int, path: str, body: bytes) -> dict:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, body)
+    answer: dict = json.load(connection.getresponse())
+    connection.close()
+    return answer
 
 
 def test_storescp_as_archive_takes_both_results_and_is_never_taken_as_proof(tmp_path, pipelines, files):

@@ -165,8 +165,10 @@ def check(
     """Print a row of the table for each case; the number of cases that did not go as they should."""
     load_weights(network, weights)
     wrong = 0
-    print("| volume | brain ml | CSF | grey | white | kept | confidence | cut cm2 | verdict | as it should |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| volume | brain ml | CSF | grey | white | kept | confidence | cut cm2 | depth mm | verdict | as it should |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for case in (*heads(head, colin27), *others(other_folders)):
         if only in case[0]:
             wrong += not _row(
@@ -188,6 +190,7 @@ def _row(case: Case, network: nn.Module, steps: tuple[Compose, Inferer, Compose]
     volumes = [facts["all"]["volume_ml"], *(part["volume_ml"] for part in facts["segments"].values())]
     numbers = " | ".join(f"{volume:.0f}" for volume in volumes)
     quality = f"{values['kept_fraction']:.2f} | {values['confidence']:.2f} | {values['cut_area_cm2']:.0f}"
+    quality += f" | {values['white_depth_mm']:.1f}"
     print(
         f"| {name} | {numbers} | {quality} | {verdict or 'passes'} | {'yes' if right else 'NO'} |", flush=True
     )
