@@ -97,7 +97,7 @@ class Worker:
     def _work(self, job: Job, started_at: datetime, cancelled: Callable[[], bool]) -> None:
         try:
             inference = self._infer(job, started_at, cancelled)
-            stored = [(encoded, self._objects.put(encoded.data)) for encoded in inference.results]
+            stored = [self._keep(encoded) for encoded in inference.results]
         except RunCancelled:
             self._end(job, started_at, "handed_back", lambda tx: jobs.hand_back(tx, job.lease))
         except Refused as refused:
@@ -127,6 +127,9 @@ class Worker:
         paths = [self._objects.path(ref.sha256) for ref in instances]
         provenance = provenance_of(self._config, job.key, pipeline, started_at, place)
         return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled)
+
+    def _keep(self, encoded: EncodedResult) -> tuple[EncodedResult, StoredObject]:
+        return encoded, self._objects.put(encoded.data)
 
     def _pinned(self, job: Job) -> InstalledPipeline:
         try:

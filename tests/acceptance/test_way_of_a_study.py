@@ -205,9 +205,8 @@ def test_a_job_that_runs_is_cancelled_and_nothing_is_delivered(tmp_path, archive
 
 def test_sigterm_hands_a_run_back_within_the_limit_and_a_restart_finishes_it(tmp_path, archive, files):
     flag = tmp_path / "go"
-    write_toy_pipeline(
-        tmp_path / "slow", extra=f"exec('while not os.path.exists({str(flag)!r}): time.sleep(0.05)')"
-    )
+    until_it_may_go_on = f"[time.sleep(0.05) for _ in iter(lambda: os.path.exists({str(flag)!r}), True)]"
+    write_toy_pipeline(tmp_path / "slow", extra=until_it_may_go_on)
     node = running(tmp_path / "node", tmp_path / "slow", archive.peer)
     try:
         send_files(node.peer, files)

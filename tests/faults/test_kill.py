@@ -41,14 +41,13 @@ POINTS = {
     "a job is claimed": "dicomnode.services.execution:Worker._work:before:1",
     "the run is over": "dicomnode.services.inference:encode_results:before:1",
     "the results are encoded": "dicomnode.services.inference:encode_results:after:1",
-    "the first result is stored": "dicomnode.store.objects:ObjectStore.put:after:13",
+    "the first result is stored": "dicomnode.services.execution:Worker._keep:after:1",
     "the job's end is not committed": "dicomnode.services.execution:_finish:after:1",
     "the deliveries are claimed": "dicomnode.store.deliveries:claim:after:1",
     "a result is accepted and not noted": "dicomnode.services.delivery:Courier._settle:before:1",
     "a delivery is noted as accepted": "dicomnode.services.delivery:Courier._settle:after:1",
     "the archive lists it and that is not noted": "dicomnode.store.deliveries:confirm:before:1",
 }
-INSTANCES = 12
 
 
 class Archive:
@@ -160,7 +159,8 @@ def test_nothing_acknowledged_is_lost_when_the_node_is_killed_at_random(seed, ar
     acknowledged: set[str] = set()
     node = node_for(archive, tmp_path, pipelines, {})
     try:
-        for _ in range(3):
+        # Twice: a job that was running at three kills would be dead, and rightly so.
+        for _ in range(2):
             node.start()
             killer = threading.Timer(moments.uniform(0.0, 6.0), node.kill)
             killer.start()

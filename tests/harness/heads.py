@@ -8,13 +8,13 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-SHAPE = (12, 20, 16)
+SHAPE = (12, 40, 36)
 SPACING = (1.5, 1.0, 2.0)
 """Row spacing, column spacing, slice spacing, in mm."""
 
 
 def small_series(slices: int = SHAPE[0], **attributes: object) -> list[Dataset]:
-    """An axial series of 20×16 slices; `attributes` replace what each data set says."""
+    """An axial series of slices of 40×36; `attributes` replace what each data set says."""
     uids = {
         "StudyInstanceUID": generate_uid(prefix=None),
         "SeriesInstanceUID": generate_uid(prefix=None),

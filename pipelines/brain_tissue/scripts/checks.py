@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +167,10 @@ def check(
     load_weights(network, weights)
     wrong = 0
     print(
-        "| volume | brain ml | CSF | grey | white | kept | confidence | cut cm2 | depth mm | verdict | as it should |"
+        "| volume | brain ml | CSF | grey | white | kept | confidence | cut cm2 | depth | verdict | right |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for case in (*heads(head, colin27), *others(other_folders)):
+    for case in chain(heads(head, colin27), others(other_folders)):
         if only in case[0]:
             wrong += not _row(
                 case, network, (without_loading(preprocessing), inferer, postprocessing), Path(manifest)

@@ -57,7 +57,7 @@ def _foreground(volume: Tensor) -> tuple[list[int], list[int]]:
         filled = torch.nonzero(mask.mean(dim=others) > 0.005).flatten()
         side = volume.shape[axis]
         starts.append(max(0, int(filled[0]) - _MARGIN_MM) if filled.numel() else 0)
-        stops.append(min(side, int(filled[-1]) + 1 + _MARGIN_MM) if filled.numel() else side)
+        stops.append(min(side, int(filled[-1]) + 1 + _MARGIN_MM) if filled.numel() else min(side, _STEP))
     return starts, stops
 
 
@@ -101,8 +101,8 @@ class ToLabelsd(Transform):  # type: ignore[misc]
 
     Only the bulk of what was taken for brain is kept. Beside the labels it leaves what tells a brain from
     nonsense: `confidence`, the mean probability of the class chosen, in the brain; `kept_fraction`, the
-    share of the voxels taken for brain that were kept; `cut_area_cm2`, how much brain lies
-    on the faces of the volume.
+    share of the voxels taken for brain that were kept; `cut_area_cm2`, how much brain lies on the
+    faces of the volume; `white_depth_mm`, how much deeper white matter lies than grey matter.
     """
 
     def __init__(self, key: str = "pred", grid_key: str = "grids") -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from .conftest import Bundle
 
-GREY_DICE, WHITE_DICE = 0.80, 0.80
+GREY_DICE, WHITE_DICE = 0.792, 0.874
 """Dice on the real head as in docs/README.md."""
 
 
@@ -23,11 +23,12 @@ def test_nothing_but_brain_is_labelled(template, template_result):
 def test_template_agrees_with_the_maps_it_was_trained_on(template_result):
     from nilearn import datasets
 
-    maps = [datasets.load_mni152_gm_mask, datasets.load_mni152_wm_mask]
-    for label, load, at_least in ((2, maps[0], 0.75), (3, maps[1], 0.75)):
-        truth = np.asarray(load(resolution=2).dataobj) > 0
+    maps = [datasets.load_mni152_gm_template, datasets.load_mni152_wm_template]
+    for label, load in ((2, maps[0]), (3, maps[1])):
+        chances = np.asarray(load(resolution=2).dataobj)
+        truth = chances > 0.5 * chances.max()
         found = template_result[1] == label
-        assert 2 * np.sum(found & truth) / (np.sum(found) + np.sum(truth)) > at_least
+        assert 2 * np.sum(found & truth) / (np.sum(found) + np.sum(truth)) > 0.8
 
 
 def test_storage_order_does_not_matter(bundle: Bundle, template, template_result):
@@ -53,14 +54,15 @@ def test_a_turned_grid_changes_the_volumes_little(bundle: Bundle, template, temp
         assert np.sum(labels == label) == pytest.approx(before, rel=0.1)
 
 
-def test_each_way_of_being_no_head_is_refused(bundle: Bundle, template):
+@pytest.mark.parametrize("kind", ["shuffled", "blank", "constant", "inverted", "lowest third"])
+def test_what_is_no_head_is_refused(bundle: Bundle, template, kind):
     from scripts.checks import spoiled
 
     image, affine = template
-    for name, _, volume, other in spoiled(image, affine):
-        code, labels = bundle.verdict(volume, other)
-        assert labels.shape == volume.shape
-        assert code, f"{name} was not refused"
+    _, _, volume, other = next(case for case in spoiled(image, affine) if kind in case[0])
+    code, labels = bundle.verdict(volume, other)
+    assert labels.shape == volume.shape
+    assert code
 
 
 def test_real_head(bundle: Bundle, real_head):
