@@ -52,7 +52,6 @@ def test_examples_repeat_with_their_seed(source):
 
 def test_training_runs_and_goes_on_from_its_checkpoint(source, settings, tmp_path):
     from safetensors.torch import load_file
-
     from scripts.network import TissueNet
     from scripts.training import train
 
