@@ -16,7 +16,7 @@ import structlog
 
 from dicomnode.config import Config, load_config
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings, configure_pynetdicom
-from dicomnode.errors import ConfigError, DiskFailed
+from dicomnode.errors import ConfigError, DiskFailed, StoreError
 from dicomnode.installation import Stores, open_registry, open_stores
 from dicomnode.logs import configure_logs
 from dicomnode.model.instance import Received
@@ -166,9 +166,12 @@ def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     started = time.monotonic()
     try:
         while not stop.wait(PAUSE_S):
-            expire_leases(stores.database, config.jobs.attempts)
-            completion.tick(silent_for_s=time.monotonic() - started)
-            routing.tick()
+            try:
+                expire_leases(stores.database, config.jobs.attempts)
+                completion.tick(silent_for_s=time.monotonic() - started)
+                routing.tick()
+            except StoreError as error:
+                log.warning("engine.store_failed", error=str(error))
     finally:
         stop.set()
         for courier in couriers:

@@ -15,6 +15,8 @@ from multiprocessing.context import ForkProcess
 
 import structlog
 
+from dicomnode.errors import ConfigError
+
 log = structlog.get_logger()
 
 EXIT_CONFIG = 78
@@ -93,5 +95,12 @@ class Supervisor:
 
 
 def _live(body: Callable[[], int], parent: int) -> None:
+    """The life of one forked process. The parent's handlers are not this process's."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
     die_with_parent(parent)
-    sys.exit(body())
+    try:
+        sys.exit(body())
+    except ConfigError as error:
+        log.error("process.misconfigured", problems=error.problems)
+        sys.exit(EXIT_CONFIG)

@@ -47,6 +47,7 @@ TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
     (DeliveryState.SENT, DeliveryEvent.CHECK): DeliveryState.SENT,
     (DeliveryState.SENT, DeliveryEvent.CONFIRM): DeliveryState.CONFIRMED,
     (DeliveryState.SENT, DeliveryEvent.MISS): DeliveryState.RETRY_WAIT,
+    (DeliveryState.SENT, DeliveryEvent.GIVE_UP): DeliveryState.DEAD,
     (DeliveryState.DEAD, DeliveryEvent.RETRY): DeliveryState.PENDING,
 }
 

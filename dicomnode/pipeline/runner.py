@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 import dicomnode
-from dicomnode.errors import Refused, RunFailed
+from dicomnode.errors import PipelineChanged, Refused, RunFailed
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.pipeline.contract import (
@@ -27,7 +27,7 @@ from dicomnode.pipeline.contract import (
     Request,
 )
 from dicomnode.pipeline.process import ChildProcess, Deadline
-from dicomnode.pipeline.registry import InstalledPipeline
+from dicomnode.pipeline.registry import InstalledPipeline, bundle_digest
 from dicomnode.pipeline.sandbox import child_environment
 from dicomnode.pipeline.validation import checked_findings
 
@@ -84,6 +84,9 @@ class Runner:
         self._runs = 0
         try:
             self._greet(self._child.receive(Deadline(self._start_limit_s), cancelled))
+            # After the child has read the files: what it runs is what the digest names.
+            if bundle_digest(self.pipeline.folder) != self.pipeline.digest:
+                raise PipelineChanged(self.pipeline.manifest.pipeline.name)
         except BaseException:
             self.close()
             raise

@@ -173,4 +173,6 @@ def _zone(offset: str) -> timezone | None:
     if offset[:1] not in {"+", "-"} or len(digits) != 4 or not (digits.isascii() and digits.isdigit()):
         return None
     minutes = int(digits[:2]) * 60 + int(digits[2:])
+    if minutes >= 24 * 60:
+        return None
     return timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes))

@@ -12,7 +12,7 @@ import structlog
 from dicomnode.config import DeliverySection, Destination
 from dicomnode.dimse.query import listed_instances
 from dicomnode.dimse.sender import send
-from dicomnode.errors import ContextRefused, DimseError, LeaseLost
+from dicomnode.errors import ContextRefused, DimseError, LeaseLost, StoreRefused
 from dicomnode.model.delivery import Delivery
 from dicomnode.model.result import OutgoingInstance
 from dicomnode.services.heartbeat import Heartbeat
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 FIRST_CHECK_S = 0.2
 """An archive may list what it accepted a moment later."""
 CHECK_AGAIN_S = 30.0
+DUPLICATE_SOP_INSTANCE = 0x0111
+"""PS3.7 C.4.1.1.3"""
 
 
 class Courier:
@@ -44,6 +46,10 @@ class Courier:
     def tick(self) -> int:
         """Send what is due, then ask for what was sent; returns how many deliveries were taken up."""
         return self._send_due() + self._check_sent()
+
+    @property
+    def _give_up_after_s(self) -> float:
+        return self._settings.give_up_after_h * 3600
 
     def _path_of(self, sha256: str) -> str:
         return str(self._objects.path(sha256))
@@ -74,7 +80,7 @@ class Courier:
     def _settle(self, delivery: Delivery, error: DimseError | None) -> None:
         try:
             with self._database.begin() as tx:
-                if error is None:
+                if error is None or self._is_there_already(error):
                     deliveries.accept(tx, delivery.lease, check_after_s=FIRST_CHECK_S)
                 elif isinstance(error, ContextRefused):
                     deliveries.give_up(tx, delivery.lease, str(error))
@@ -84,7 +90,7 @@ class Courier:
                         delivery.lease,
                         str(error),
                         wait_s=self._wait_s(delivery.attempt),
-                        give_up_after_s=self._settings.give_up_after_h * 3600,
+                        give_up_after_s=self._give_up_after_s,
                     )
         except LeaseLost:
             log.warning("delivery.lease_lost", delivery=delivery.id)
@@ -94,6 +100,11 @@ class Courier:
             delivery=delivery.id,
             attempt=delivery.attempt,
         )
+
+    def _is_there_already(self, error: DimseError) -> bool:
+        """A duplicate, says the archive; whether it is ours, the question that follows will show."""
+        duplicate = isinstance(error, StoreRefused) and error.status == DUPLICATE_SOP_INSTANCE
+        return duplicate and self._destination.confirm == "find"
 
     def _wait_s(self, attempt: int) -> float:
         longest = min(self._settings.backoff_limit_s, self._settings.backoff_s * 2.0 ** min(attempt - 1, 30))
@@ -117,6 +128,9 @@ class Courier:
             )
         except DimseError as error:
             log.warning("delivery.check_failed", deliveries=len(sent), error=type(error).__name__)
+            with self._database.begin() as tx:
+                for delivery in sent:
+                    deliveries.give_up_if_old(tx, delivery.lease, str(error), self._give_up_after_s)
             return
         for delivery in sent:
             with self._database.begin() as tx:
@@ -128,6 +142,7 @@ class Courier:
                     delivery.lease,
                     self._settings.confirm_checks,
                     wait_s=self._wait_s(delivery.attempt),
+                    give_up_after_s=self._give_up_after_s,
                 ):
                     log.warning("delivery.missing", delivery=delivery.id)
 

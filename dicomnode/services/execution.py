@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,8 @@ class Worker:
     ) -> None:
         self._database, self._objects, self._registry = database, objects, registry
         self._config, self._name = config, name
-        self._scratch = config.node.data / "scratch" / name
+        # By process: a worker of the same name may still be ending.
+        self._scratch = config.node.data / "scratch" / f"{name}-{os.getpid()}"
         self._runner: Runner | None = None
 
     def tick(self, stop: threading.Event) -> bool:
@@ -123,6 +125,8 @@ class Worker:
             instances = catalog.input_set(tx, job.series_id, job.generation)
             place = jobs.place_in_study(tx, job)
         if input_digest(instances) != job.input_digest:
+            raise InputChanged
+        if not all(self._objects.intact(ref.sha256) for ref in instances):
             raise InputChanged
         paths = [self._objects.path(ref.sha256) for ref in instances]
         provenance = provenance_of(self._config, job.key, pipeline, started_at, place)

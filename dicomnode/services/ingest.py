@@ -9,7 +9,7 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import dcmread
 
-from dicomnode.errors import DuplicateDiffers, InvalidUID, MissingUID, NotDicom, UIDMismatch
+from dicomnode.errors import DuplicateDiffers, InvalidUID, MissingUID, NotDicom, StorageFailed, UIDMismatch
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import Addition, Arrival, Received, StoredObject
 from dicomnode.model.uid import is_valid_uid
@@ -76,6 +76,9 @@ class Ingest:
         try:
             with self._database.begin() as tx:
                 addition = catalog.add_instance(tx, arrival)
+                # A start that tidies up may have taken the file for an orphan's until this moment.
+                if not self._objects.holds(stored):
+                    raise StorageFailed("the object is gone")
         except DuplicateDiffers:
             self._note_duplicate(arrival)
             raise

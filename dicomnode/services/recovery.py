@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
 import structlog
 
 from dicomnode.store import audit, catalog
@@ -12,6 +15,7 @@ log = structlog.get_logger()
 
 LOOK_BACK_S = 7 * 86_400.0
 VERIFIED_INSTANCES = 1_000
+BATCH = 500
 
 
 def recover(database: Database, objects: ObjectStore) -> None:
@@ -21,12 +25,7 @@ def recover(database: Database, objects: ObjectStore) -> None:
     is a disk that lied: it is written to the audit trail and logged as an error.
     """
     removed = objects.remove_stale_temporaries()
-    collected = 0
-    for stored in objects.changed_since(LOOK_BACK_S):
-        with database.begin() as tx:
-            if not catalog.names_object(tx, stored.sha256):
-                objects.remove(stored.sha256)
-                collected += 1
+    collected = _collect_orphans(database, objects)
     with database.read() as tx:
         recent = catalog.recent_objects(tx, VERIFIED_INSTANCES)
     lost = [stored for stored in recent if not objects.holds(stored)]
@@ -35,3 +34,24 @@ def recover(database: Database, objects: ObjectStore) -> None:
         with database.begin() as tx:
             audit.record(tx, "object_lost", {"sha256": stored.sha256, "size": stored.size})
     log.info("recovered", temporaries=removed, orphans=collected, verified=len(recent), lost=len(lost))
+
+
+def _collect_orphans(database: Database, objects: ObjectStore) -> int:
+    """Many are asked about at once; the few that seem orphans are looked at again under the write lock."""
+    collected = 0
+    for digests in _batched(objects.changed_since(LOOK_BACK_S)):
+        with database.read() as tx:
+            orphans = set(digests) - catalog.named_objects(tx, digests)
+        for sha256 in orphans:
+            with database.begin() as tx:
+                if objects.is_old(sha256) and not catalog.named_objects(tx, [sha256]):
+                    objects.remove(sha256)
+                    collected += 1
+    return collected
+
+
+def _batched(digests: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of at most BATCH."""
+    remaining = iter(digests)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

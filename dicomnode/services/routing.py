@@ -11,7 +11,7 @@ import structlog
 from pydicom import Dataset
 
 from dicomnode.config import Config, Route
-from dicomnode.errors import ConfigError, DicomnodeError
+from dicomnode.errors import ConfigError, Refused
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS, series_facts, study_facts
 from dicomnode.imaging.headers import read_headers
 from dicomnode.model.instance import AssociationFacts, Completion, InstanceRef
@@ -65,6 +65,10 @@ class RouteTable:
                 break
         return decisions
 
+    def undecided(self, why: str) -> list[Decision]:
+        """Every route, unmatched, for a series that no rule could look at."""
+        return [Decision(route, Verdict(False, (), why)) for route, _ in self._routes]
+
 
 def routing_facts(header: Dataset, instances: int, association: AssociationFacts) -> Facts:
     """The facts that rules are evaluated over; `header` is one instance of the series."""
@@ -104,20 +108,26 @@ class RoutingService:
         self._routes, self._registry = routes, registry
 
     def tick(self) -> int:
-        """Route what is complete; returns how many completions were taken up."""
+        """Route what is complete, each in its own transaction; returns how many completions there were."""
+        routed = 0
+        while self._route_next():
+            routed += 1
+        return routed
+
+    def _route_next(self) -> bool:
         with self._database.begin() as tx:
-            completions = catalog.unrouted(tx)
+            completions = catalog.unrouted(tx, limit=1)
             for completion in completions:
                 self._route(tx, completion)
-        return len(completions)
+        return bool(completions)
 
     def _route(self, tx: Transaction, completion: Completion) -> None:
         instances = catalog.input_set(tx, completion.series_id, completion.generation)
         try:
             decisions = self._routes.decide(self._facts(completion, instances))
-        except DicomnodeError as error:
-            log.warning("routing.unreadable", completion=completion.id, error=type(error).__name__)
-            decisions = []
+        except (Refused, OSError) as error:
+            log.error("routing.unreadable", completion=completion.id, error=type(error).__name__)
+            decisions = self._routes.undecided(f"the series cannot be read: {type(error).__name__}")
         matched = [decision.route for decision in decisions if decision.verdict.matched]
         job_of = self._add_jobs(tx, completion, input_digest(instances), matched)
         for decision in decisions:

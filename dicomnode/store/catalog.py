@@ -142,11 +142,14 @@ def complete_due(
     given_up = and_(
         series.c.last_instance_at <= Now(-missing_wait_s), literal(missing_wait_s <= silent_for_s)
     )
-    reached = series.c.instance_count >= series.c.expected_instances
+    reached = series.c.instance_count == series.c.expected_instances
+    unexpected = or_(
+        series.c.expected_instances.is_(None), series.c.instance_count > series.c.expected_instances
+    )
     due = []
     for condition, reason in (
         (reached, CompletionReason.EXPECTED),
-        (and_(quiet, series.c.expected_instances.is_(None)), CompletionReason.QUIET),
+        (and_(quiet, unexpected), CompletionReason.QUIET),
         (given_up, CompletionReason.MISSING),
     ):
         rows = tx.execute(
@@ -247,11 +250,11 @@ def input_set(tx: Transaction, series_id: int, generation: int) -> Sequence[Inst
     return [InstanceRef(row.SOPInstanceUID, row.sha256) for row in rows]
 
 
-def names_object(tx: Transaction, sha256: str) -> bool:
-    """True where a received instance or a result has these bytes."""
-    received = tx.execute(select(instance.c.id).where(instance.c.sha256 == sha256).limit(1)).first()
-    produced = tx.execute(select(result.c.id).where(result.c.sha256 == sha256).limit(1)).first()
-    return received is not None or produced is not None
+def named_objects(tx: Transaction, digests: Sequence[str]) -> set[str]:
+    """Those of `digests` whose bytes belong to a received instance or to a result."""
+    received = select(instance.c.sha256).where(instance.c.sha256.in_(digests))
+    produced = select(result.c.sha256).where(result.c.sha256.in_(digests))
+    return set(tx.execute(received.union(produced)).scalars())
 
 
 def recent_objects(tx: Transaction, limit: int) -> list[StoredObject]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -15,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dicomnode.errors import SchemaMismatch, StorageFailed
@@ -23,6 +25,8 @@ Transaction = Connection
 """What the functions of this package take; only services open one."""
 
 _BUSY_TIMEOUT_MS = 30_000
+_ENGINE: dict[str, Any] = {"hide_parameters": True, "pool_size": 8, "max_overflow": 120}
+"""Values never stand in an error's text, and no association waits for the connection of another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +107,14 @@ def _storage_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise StorageFailed(f"the database refused: {type(error.orig).__name__}") from error
+    except PoolTimeout as error:
+        raise StorageFailed("no connection to the database was free") from error
 
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
-    engine = create_engine(url)
+        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_ENGINE)
+    engine = create_engine(url, **_ENGINE)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

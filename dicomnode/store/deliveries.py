@@ -79,10 +79,7 @@ def fail(
     tx: Transaction, lease: Lease, reason: str, *, wait_s: float, give_up_after_s: float
 ) -> DeliveryState:
     """It was not taken: it waits for the next attempt, or is dead. Raises LeaseLost."""
-    too_old = tx.execute(
-        select(delivery.c.id).where(delivery.c.id == lease.id, delivery.c.created_at < Now(-give_up_after_s))
-    ).first()
-    if too_old is not None:
+    if _is_old(tx, lease, give_up_after_s):
         return give_up(tx, lease, reason)
     _settle(tx, lease, DeliveryEvent.FAIL, reason=reason, not_before=Now(wait_s))
     return DeliveryState.RETRY_WAIT
@@ -122,7 +119,6 @@ def claim_checks(
             row,
             DeliveryEvent.CHECK,
             fence=row.fence + 1,
-            checks=delivery.c.checks + 1,
             not_before=Now(again_after_s),
         )
     return _deliveries(tx, [row.id for row in rows], path_of)
@@ -133,23 +129,33 @@ def confirm(tx: Transaction, lease: Lease) -> None:
     _settle(tx, lease, DeliveryEvent.CONFIRM, DeliveryState.SENT, reason=None)
 
 
-def miss(tx: Transaction, lease: Lease, checks: int, *, wait_s: float) -> bool:
-    """The destination does not list it; after `checks` questions it is sent again (True).
+def miss(tx: Transaction, lease: Lease, checks: int, *, wait_s: float, give_up_after_s: float) -> bool:
+    """The destination does not list it; after `checks` answers it is sent again, or is dead (True).
 
     Raises LeaseLost.
     """
-    asked = tx.execute(select(delivery.c.checks).where(delivery.c.id == lease.id)).scalar_one()
+    asked = tx.execute(
+        update(delivery)
+        .where(_held_under(lease, DeliveryState.SENT))
+        .values(checks=delivery.c.checks + 1)
+        .returning(delivery.c.checks)
+    ).scalar()
+    if asked is None:
+        raise LeaseLost("delivery", lease.id)
     if asked < checks:
         return False
-    _settle(
-        tx,
-        lease,
-        DeliveryEvent.MISS,
-        DeliveryState.SENT,
-        not_before=Now(wait_s),
-        reason="accepted, but the destination does not list it",
-    )
+    reason = "accepted, but the destination does not list it"
+    if not give_up_if_old(tx, lease, reason, give_up_after_s):
+        _settle(tx, lease, DeliveryEvent.MISS, DeliveryState.SENT, not_before=Now(wait_s), reason=reason)
     return True
+
+
+def give_up_if_old(tx: Transaction, lease: Lease, reason: str, give_up_after_s: float) -> bool:
+    """The destination cannot be asked; after too long that is final (True). Raises LeaseLost."""
+    old = _is_old(tx, lease, give_up_after_s)
+    if old:
+        _settle(tx, lease, DeliveryEvent.GIVE_UP, DeliveryState.SENT, reason=f"never confirmed: {reason}")
+    return old
 
 
 def retry(tx: Transaction, delivery_id: int) -> None:
@@ -158,6 +164,11 @@ def retry(tx: Transaction, delivery_id: int) -> None:
     if row is None:
         raise NotFound("delivery", delivery_id)
     _move(tx, row, DeliveryEvent.RETRY, created_at=Now(), not_before=Now(), reason=None)
+
+
+def _is_old(tx: Transaction, lease: Lease, seconds: float) -> bool:
+    old = select(delivery.c.id).where(delivery.c.id == lease.id, delivery.c.created_at < Now(-seconds))
+    return tx.execute(old).first() is not None
 
 
 def _rows() -> Any:

@@ -9,12 +9,15 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from dicomnode.errors import DiskFailed, NotFound, StorageFull
 from dicomnode.model.instance import StoredObject
 
+YOUNG_S = 3600.0
+"""A file that is younger may belong to a writer, or to a transaction, that has not ended."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -29,6 +32,9 @@ class ObjectStore:
         self._minimum_free = minimum_free
         for folder in (self._objects, self._temporary):
             folder.mkdir(parents=True, exist_ok=True)
+        for folder in (root.parent, root):
+            _sync_folder(folder)
+        self._synced = {self._objects}
 
     def put(self, *chunks: bytes) -> StoredObject:
         """Keep the joined chunks; on return they survive a power failure.
@@ -40,7 +46,7 @@ class ObjectStore:
         try:
             stored = _write_durably(temporary, chunks)
             final = self.path(stored.sha256)
-            _make_folder_durably(final.parent, self._objects)
+            self._make_folder_durably(final.parent)
             temporary.replace(final)
             _sync_folder(final.parent)
         except OSError as error:
@@ -70,27 +76,57 @@ class ObjectStore:
         except FileNotFoundError:
             return False
 
+    def intact(self, sha256: str) -> bool:
+        """True where the object's bytes still have the digest that names them."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except OSError:
+            return False
+
     def remove(self, sha256: str) -> None:
         """Take an object away; it may be gone already."""
         self.path(sha256).unlink(missing_ok=True)
 
-    def changed_since(self, seconds: float) -> Iterator[StoredObject]:
-        """The objects that were written in the last `seconds`, and at least an hour ago.
+    def is_old(self, sha256: str) -> bool:
+        """True where the object is there and nobody has written it of late."""
+        try:
+            return self.path(sha256).stat().st_mtime <= time.time() - YOUNG_S
+        except FileNotFoundError:
+            return False
+
+    def changed_since(self, seconds: float) -> Iterator[str]:
+        """The digests of the objects that were written in the last `seconds`, and at least an hour ago.
 
         One that is younger may belong to a transaction that has not ended.
         """
         now = time.time()
         for path in self._objects.glob("*/*/*"):
-            status = path.stat()
-            if now - seconds <= status.st_mtime <= now - 3600 and _DIGEST.fullmatch(path.name):
-                yield StoredObject(path.name, status.st_size)
+            with suppress(FileNotFoundError):
+                written_at = path.stat().st_mtime
+                if now - seconds <= written_at <= now - YOUNG_S and _DIGEST.fullmatch(path.name):
+                    yield path.name
 
     def remove_stale_temporaries(self) -> int:
         """Remove what writers left that died more than an hour ago; returns how many there were."""
-        stale = [path for path in self._temporary.iterdir() if path.stat().st_mtime < time.time() - 3600]
-        for path in stale:
-            path.unlink(missing_ok=True)
-        return len(stale)
+        removed = 0
+        for path in self._temporary.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - YOUNG_S:
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _make_folder_durably(self, folder: Path) -> None:
+        """Folders whose entry this process has not synced itself may have been made a moment ago."""
+        missing = []
+        while folder not in self._synced:
+            missing.append(folder)
+            folder = folder.parent
+        for new in reversed(missing):
+            new.mkdir(exist_ok=True)
+            _sync_folder(new.parent)
+            self._synced.add(new)
 
     def _require_space(self, size: int) -> None:
         free = shutil.disk_usage(self._objects).free
@@ -109,16 +145,6 @@ def _write_durably(path: Path, chunks: tuple[bytes, ...]) -> StoredObject:
             size += len(chunk)
         os.fdatasync(file.fileno())
     return StoredObject(digest.hexdigest(), size)
-
-
-def _make_folder_durably(folder: Path, root: Path) -> None:
-    missing = []
-    while folder != root and not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for new in reversed(missing):
-        new.mkdir(exist_ok=True)
-        _sync_folder(new.parent)
 
 
 def _sync_folder(folder: Path) -> None:

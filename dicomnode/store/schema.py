@@ -239,7 +239,7 @@ run = Table(
     Column("worker", Text, nullable=False),
     _at("started_at"),
     _at("ended_at"),
-    Column("outcome", String(32), nullable=False),
+    Column("outcome", String(64), nullable=False),
     Column("timings", JSON, nullable=False),
     Index("ix_run_job_id", "job_id"),
 )

@@ -222,7 +222,7 @@ def upgrade() -> None:
         sa.Column("worker", sa.Text(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("outcome", sa.String(length=32), nullable=False),
+        sa.Column("outcome", sa.String(length=64), nullable=False),
         sa.Column("timings", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_run_job_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),

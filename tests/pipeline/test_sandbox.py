@@ -40,11 +40,15 @@ def test_a_bundle_cannot_reach_a_listener_on_this_machine(runner_of, series):
 def test_a_bundle_finds_no_secret_of_the_node_in_any_environment(runner_of, series, monkeypatch):
     # The kernel shows what a process was started with: that of a child of ours stands for the node's.
     monkeypatch.setenv("DICOMNODE_DATABASE_URL", "sentinel-secret")
-    node = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    node = subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     extra = (
         f"assert 'DICOMNODE_DATABASE_URL' not in os.environ; open('/proc/{node.pid}/environ', 'rb').read()"
     )
     try:
+        assert node.stdout is not None
+        node.stdout.readline()
         assert b"sentinel-secret" in Path(f"/proc/{node.pid}/environ").read_bytes()
         with pytest.raises(RunFailed) as caught:
             run(runner_of(extra=extra), series)

@@ -54,7 +54,7 @@ def test_what_the_destination_does_not_list_after_some_questions_is_sent_again(d
     for asked, again in ((1, False), (2, True)):
         with database.begin() as tx:
             (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
-            assert deliveries.miss(tx, check.lease, 2, wait_s=0) is again, asked
+            assert deliveries.miss(tx, check.lease, 2, wait_s=0, give_up_after_s=60) is again, asked
     (repeated,) = claim(database)
     assert (repeated.id, repeated.attempt) == (delivery.id, 2)
     assert repeated.instance == delivery.instance
@@ -101,3 +101,21 @@ def test_a_confirmed_delivery_cannot_be_sent_again(database: Database, delivery)
         deliveries.confirm(tx, check.lease)
     with pytest.raises(IllegalTransition), database.begin() as tx:
         deliveries.retry(tx, delivery.id)
+
+
+def test_what_the_destination_never_lists_is_dead_in_the_end(database: Database, delivery):
+    with database.begin() as tx:
+        deliveries.accept(tx, delivery.lease, check_after_s=0)
+        (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
+        assert deliveries.miss(tx, check.lease, 1, wait_s=0, give_up_after_s=-1)
+    assert states(database) == [DeliveryState.DEAD]
+
+
+def test_questions_without_an_answer_do_not_send_anything_again(database: Database, delivery):
+    with database.begin() as tx:
+        deliveries.accept(tx, delivery.lease, check_after_s=0)
+        for _ in range(3):
+            (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
+            assert not deliveries.give_up_if_old(tx, check.lease, "no association", 3600)
+        assert not deliveries.miss(tx, check.lease, 2, wait_s=0, give_up_after_s=3600)
+    assert states(database) == [DeliveryState.SENT]

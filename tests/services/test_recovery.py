@@ -1,0 +1,49 @@
+"""A start removes what nobody was told of, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from dicomnode.services.recovery import recover
+from dicomnode.store import catalog
+from dicomnode.store.database import Database
+from dicomnode.store.objects import YOUNG_S, ObjectStore
+from tests.store.builders import arrival
+
+
+@pytest.fixture
+def stores(tmp_path) -> tuple[Database, ObjectStore]:
+    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
+    database.upgrade()
+    return database, ObjectStore(tmp_path, 0)
+
+
+def put(objects: ObjectStore, data: bytes, *, old: bool):
+    stored = objects.put(data)
+    if old:
+        path = objects.path(stored.sha256)
+        before = path.stat().st_mtime - 2 * YOUNG_S
+        os.utime(path, (before, before))
+    return stored
+
+
+def test_an_old_object_without_a_row_is_removed_and_a_young_or_named_one_stays(stores):
+    database, objects = stores
+    orphan, young = put(objects, b"orphan", old=True), put(objects, b"young", old=False)
+    named = put(objects, b"named", old=True)
+    with database.begin() as tx:
+        catalog.add_instance(tx, replace(arrival(1), stored=named))
+    recover(database, objects)
+    assert [objects.holds(stored) for stored in (orphan, young, named)] == [False, True, True]
+
+
+def test_a_lost_object_is_told_and_does_not_stop_the_start(stores):
+    database, objects = stores
+    with database.begin() as tx:
+        catalog.add_instance(tx, arrival(1))
+    recover(database, objects)
+    with database.read() as tx:
+        assert tx.exec_driver_sql("SELECT event FROM audit").scalar_one() == "object_lost"
