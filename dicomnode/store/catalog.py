@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, and_, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, func, insert, literal, not_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dicomnode.errors import DuplicateDiffers, NotFound
@@ -137,19 +137,17 @@ def complete_due(
     `silent_for_s`: how long this engine has been listening. A quiet period that passed while nobody
     could have received anything does not count.
     """
-    enough = or_(series.c.minimum_instances.is_(None), series.c.instance_count >= series.c.minimum_instances)
-    quiet = and_(enough, series.c.last_instance_at <= Now(-quiet_s), literal(quiet_s <= silent_for_s))
-    given_up = and_(
-        series.c.last_instance_at <= Now(-missing_wait_s), literal(missing_wait_s <= silent_for_s)
+    count, expected = series.c.instance_count, series.c.expected_instances
+    lacking = or_(
+        func.coalesce(count < series.c.minimum_instances, False), func.coalesce(count < expected, False)
     )
-    reached = series.c.instance_count == series.c.expected_instances
-    unexpected = or_(
-        series.c.expected_instances.is_(None), series.c.instance_count > series.c.expected_instances
-    )
+    reached = count == expected
+    quiet = and_(not_(lacking), _silent_for(quiet_s, silent_for_s))
+    given_up = and_(lacking, _silent_for(max(quiet_s, missing_wait_s), silent_for_s))
     due = []
     for condition, reason in (
         (reached, CompletionReason.EXPECTED),
-        (and_(quiet, unexpected), CompletionReason.QUIET),
+        (quiet, CompletionReason.QUIET),
         (given_up, CompletionReason.MISSING),
     ):
         rows = tx.execute(
@@ -161,6 +159,10 @@ def complete_due(
             _complete(tx, row.id, reason)
             due.append((row.SeriesInstanceUID, reason))
     return due
+
+
+def _silent_for(seconds: float, listened_s: float) -> ColumnElement[bool]:
+    return and_(series.c.last_instance_at <= Now(-seconds), literal(seconds <= listened_s))
 
 
 def complete_ordered(tx: Transaction, SeriesInstanceUID: str) -> int:

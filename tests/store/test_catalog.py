@@ -67,6 +67,19 @@ def test_a_series_that_lacks_instances_waits_longer_and_is_completed_as_missing_
     assert complete_due(database, quiet_s=0, missing_wait_s=0) == [("1.2.3.4", CompletionReason.MISSING)]
 
 
+def test_a_series_that_lacks_nothing_does_not_become_complete_before_its_quiet_period(database: Database):
+    add(database, arrival(1))
+    assert complete_due(database, quiet_s=LONG, missing_wait_s=0) == []
+
+
+def test_an_instance_beyond_the_expected_number_waits_for_the_quiet_period(database: Database):
+    add(database, replace(arrival(1), expected_instances=1))
+    complete_due(database, quiet_s=LONG)
+    add(database, arrival(2))
+    assert complete_due(database, quiet_s=LONG) == []
+    assert complete_due(database, quiet_s=0) == [("1.2.3.4", CompletionReason.QUIET)]
+
+
 def test_an_administrator_completes_a_series_without_waiting(database: Database):
     add(database, arrival(1))
     with database.begin() as tx:
