@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import Compose, LoadImaged
 from safetensors.torch import load_file
 
 from dicomnode.imaging.volume import read_volume, to_ras_xyz
@@ -29,7 +30,9 @@ def main(series: Path) -> None:
     volume = read_volume(sorted(series.iterdir()))
     array, affine = to_ras_xyz(volume.array, volume.geometry)
     image = MetaTensor(torch.from_numpy(array.copy()), affine=torch.from_numpy(affine))
-    image = parser.get_parsed_content("preprocessing")({"image": image})["image"][None]
+    preprocessing = parser.get_parsed_content("preprocessing").transforms
+    in_memory = Compose([each for each in preprocessing if not isinstance(each, LoadImaged)])
+    image = in_memory({"image": image})["image"][None]
     inferer = parser.get_parsed_content("inferer")
     seconds = []
     with torch.inference_mode():
