@@ -276,15 +276,11 @@ def place_in_study(tx: Transaction, job_: Job) -> int:
     )
 
 
-def find(
-    tx: Transaction, states: Sequence[JobState] = (), series_id: int | None = None, limit: int = 100
-) -> list[Job]:
+def find(tx: Transaction, states: Sequence[JobState] = (), limit: int = 100) -> list[Job]:
     """The jobs in any of `states` (all where empty), newest first."""
     query = _jobs().order_by(job.c.id.desc()).limit(limit)
     if states:
         query = query.where(job.c.state.in_(list(states)))
-    if series_id is not None:
-        query = query.where(job.c.series_id == series_id)
     return [_job(row) for row in tx.execute(query)]
 
 
