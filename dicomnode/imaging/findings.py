@@ -1,4 +1,4 @@
-"""What a pipeline found: a label map on the grid of its input, and numbers about it."""
+"""What a pipeline found: a label map, maps and marks on the grid of its input, and numbers about them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,26 @@ class SegmentStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkFound:
+    """One mark of the kind `name`. `points`: float64, shape (points, 3), indices (slice, row, column) on the
+    grid, whole numbers at the centres of voxels. `probability`: 0 to 1, where the pipeline tells it."""
+
+    name: str
+    points: NDArray[np.float64]
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """`labels`: uint8, shape (slices, rows, columns), 0 is background, on the grid of `geometry`."""
+    """`labels`: uint8, shape (slices, rows, columns), 0 is background, on the grid of `geometry`.
+
+    `maps`: float32 by the name of the manifest, each of that shape. `answers`: the chosen name by question.
+    """
 
     labels: NDArray[np.uint8]
     geometry: Geometry
     statistics: Mapping[str, SegmentStatistics] = field(default_factory=dict)
     values: Mapping[str, float] = field(default_factory=dict)
+    maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    marks: tuple[MarkFound, ...] = ()
+    answers: Mapping[str, str] = field(default_factory=dict)

@@ -25,18 +25,26 @@ GRID_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """Where a plane of a grid was read: an instance, and in a multi-frame one the frame, counted from 1."""
+
+    SOPInstanceUID: str
+    frame: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """A regular grid in the patient.
 
     `shape` is (slices, rows, columns). `affine` (4×4) takes an index (slice, row, column, 1) to LPS mm.
     `spacing` is (row spacing, column spacing, slice spacing) in mm: PixelSpacing[0], PixelSpacing[1] and
-    the distance between neighbouring slices. `SOPInstanceUIDs` names the instance of each slice, in order.
+    the distance between neighbouring slices. `frames` names the source of each slice, in order.
     """
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     spacing: tuple[float, float, float]
-    SOPInstanceUIDs: tuple[str, ...]
+    frames: tuple[SourceFrame, ...]
     FrameOfReferenceUID: str
 
     @property
@@ -79,7 +87,7 @@ def series_geometry(headers: Sequence[Dataset]) -> tuple[Geometry, tuple[Dataset
         shape=(len(ordered), int(ordered[0].Rows), int(ordered[0].Columns)),
         affine=affine,
         spacing=(row_spacing, column_spacing, float(step @ normal)),
-        SOPInstanceUIDs=tuple(str(ds.SOPInstanceUID) for ds in ordered),
+        frames=tuple(SourceFrame(str(ds.SOPInstanceUID)) for ds in ordered),
         FrameOfReferenceUID=text_of(ordered[0], "FrameOfReferenceUID"),
     )
     return geometry, ordered

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dicomnode.model.result import ResultRole
+
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ReasonCode = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,62}$")]
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -38,7 +40,8 @@ class PipelineSection(_Section):
     name: Identifier
     version: Annotated[str, Field(min_length=1, max_length=64)]
     title: Annotated[str, Field(min_length=1, max_length=64)]
-    input: Literal["volume"]
+    input: Literal["volume", "projection"]
+    outputs: Annotated[tuple[ResultRole, ...], Field(min_length=1)] = (ResultRole.SEG, ResultRole.SR)
     time_limit_s: Annotated[float, Field(gt=0)]
     memory_mb: Annotated[int, Field(gt=0)]
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 0
@@ -61,7 +64,10 @@ class Condition(_Section):
 
 
 class Segment(_Section):
-    """One segment: its value in the label map, and how it is called, coded and coloured."""
+    """One segment: its value in the label map, and how it is called, coded and coloured.
+
+    `same_finding = "patient"`: it is the same thing in every study of a patient, as its Tracking UID says.
+    """
 
     label: Annotated[int, Field(ge=1, le=255)]
     name: Identifier
@@ -69,21 +75,100 @@ class Segment(_Section):
     category: Code
     type: Code
     color: tuple[Channel, Channel, Channel]
+    same_finding: Literal["job", "patient"] = "job"
+
+
+class Mark(_Section):
+    """A place that the pipeline finds any number of times: points in its order, on the grid of the input.
+
+    A `point` has one point, a `polyline` two or more, a `polygon` three or more in one slice, not closed.
+    """
+
+    name: Identifier
+    title: Annotated[str, Field(min_length=1, max_length=64)]
+    shape: Literal["point", "polyline", "polygon"]
+    category: Code
+    type: Code
+    color: tuple[Channel, Channel, Channel]
+
+
+class Map(_Section):
+    """Numbers on the grid of the input: float32, one a voxel, left under this name.
+
+    `parametric` becomes a Parametric Map, `derived` a series of images, `fractional` the probability (0 to 1)
+    of a segment in a FRACTIONAL Segmentation.
+    """
+
+    name: Identifier
+    title: Annotated[str, Field(min_length=1, max_length=64)]
+    use: Literal["parametric", "derived", "fractional"]
+    quantity: Code | None = None
+    unit: Code | None = None
+    segment: Identifier | None = None
+
+    @model_validator(mode="after")
+    def _has_what_its_use_needs(self) -> Map:
+        if self.use == "fractional" and self.segment is None:
+            raise ValueError(f"the map {self.name} is fractional and names no segment")
+        if self.use != "fractional" and (self.quantity is None or self.unit is None):
+            raise ValueError(f"the map {self.name} has no quantity or no unit")
+        return self
 
 
 class Measurement(_Section):
-    """A quantity of a segment; `volume` is computed from the mask that is encoded."""
+    """A number in the report, of a segment, of each mark of a name, or of the whole input.
 
-    segment: Identifier
-    quantity: Literal["volume"]
+    The node computes `volume` (of the mask that is encoded), `mean` and `sd` (of the input inside it),
+    `length` (of a polyline, mm) and `area` (of a polygon, mm2); the pipeline yields the `probability` of a
+    mark and what `value` names.
+    """
+
+    segment: Identifier | None = None
+    mark: Identifier | None = None
+    value: Identifier | None = None
+    quantity: Literal["volume", "mean", "sd", "length", "area", "probability", "value"]
     code: Code
     unit: Code
 
+    @model_validator(mode="after")
+    def _is_of_one_thing(self) -> Measurement:
+        of = {
+            "volume": "segment",
+            "mean": "segment",
+            "sd": "segment",
+            "length": "mark",
+            "area": "mark",
+            "probability": "mark",
+        }
+        if self.quantity == "value":
+            if self.value is None or self.mark is not None:
+                raise ValueError("a measurement of a value names it, and at most a segment beside it")
+        elif getattr(self, of[self.quantity]) is None or self.value is not None:
+            raise ValueError(f"{self.quantity} is measured on a {of[self.quantity]}")
+        elif self.segment is not None and self.mark is not None:
+            raise ValueError("a measurement is of a segment or of a mark")
+        return self
+
 
 class Value(_Section):
-    """A number beside the label map that the pipeline yields, for its plausibility checks."""
+    """A number beside the label map that the pipeline yields."""
 
     name: Identifier
+
+
+class Choice(_Section):
+    """One of the answers to a question."""
+
+    name: Identifier
+    code: Code
+
+
+class Question(_Section):
+    """A qualitative finding about the whole input: the pipeline answers with the name of one choice."""
+
+    name: Identifier
+    code: Code
+    choice: Annotated[tuple[Choice, ...], Field(min_length=2)]
 
 
 class Manifest(_Section):
@@ -92,19 +177,34 @@ class Manifest(_Section):
     pipeline: PipelineSection
     algorithm: Algorithm
     require: tuple[Condition, ...] = ()
-    segment: Annotated[tuple[Segment, ...], Field(min_length=1)]
+    segment: tuple[Segment, ...] = ()
+    mark: tuple[Mark, ...] = ()
+    map: tuple[Map, ...] = ()
+    question: tuple[Question, ...] = ()
     measurement: tuple[Measurement, ...] = ()
     value: tuple[Value, ...] = ()
     plausible: tuple[Condition, ...] = ()
 
     @model_validator(mode="after")
-    def _segments_are_told_apart(self) -> Manifest:
-        for key in ("label", "name"):
-            seen = [getattr(segment, key) for segment in self.segment]
-            if len(set(seen)) != len(seen):
-                raise ValueError(f"two segments have the same {key}")
-        names = {segment.name for segment in self.segment}
-        for measurement in self.measurement:
-            if measurement.segment not in names:
-                raise ValueError(f"measurement of {measurement.segment}, which is no segment")
+    def _things_are_told_apart(self) -> Manifest:
+        _require_distinct("segments", "label", [str(segment.label) for segment in self.segment])
+        for what in ("segment", "mark", "map", "question", "value"):
+            _require_distinct(f"{what}s", "name", [item.name for item in getattr(self, what)])
         return self
+
+    @model_validator(mode="after")
+    def _names_are_declared(self) -> Manifest:
+        for what in ("segment", "mark", "value"):
+            declared = {item.name for item in getattr(self, what)}
+            named = [getattr(item, what) for item in self.measurement]
+            if what == "segment":
+                named += [item.segment for item in self.map]
+            for name in named:
+                if name is not None and name not in declared:
+                    raise ValueError(f"{name} is named, and is no {what}")
+        return self
+
+
+def _require_distinct(what: str, key: str, seen: list[str]) -> None:
+    if len(set(seen)) != len(seen):
+        raise ValueError(f"two {what} have the same {key}")

@@ -7,10 +7,21 @@ from enum import StrEnum
 
 
 class ResultRole(StrEnum):
-    """What an instance is for; part of its UID's derivation."""
+    """What an instance is for; part of its UID's derivation. The order is that of the SeriesNumbers."""
 
     SEG = "SEG"
     SR = "SR"
+    PARAMETRIC_MAP = "PM"
+    KEY_IMAGES = "KOS"
+    OUTLINES = "PR"
+    PICTURE = "SC"
+    DERIVED = "DERIVED"
+    RTSTRUCT = "RTSTRUCT"
+    REPORT = "PDF"
+    NOTICE = "NOTICE"
+    """Says that a pipeline did not run, and why."""
+    WITHDRAWAL = "WITHDRAWAL"
+    """Rejects the results of an earlier generation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,9 @@ def check_findings(findings: Findings, headers: Sequence[Dataset], manifest: Man
     geometry, labels = findings.geometry, findings.labels
     if labels.dtype != np.uint8 or labels.shape != geometry.shape:
         raise GateFailed(f"labels {labels.dtype} {labels.shape} on a grid of {geometry.shape}")
-    if geometry.SOPInstanceUIDs != tuple(text_of(ds, "SOPInstanceUID") for ds in headers):
+    if [frame.SOPInstanceUID for frame in geometry.frames] != [
+        text_of(ds, "SOPInstanceUID") for ds in headers
+    ]:
         raise GateFailed("the findings are on other slices than the source, or in another order")
     if {text_of(ds, "FrameOfReferenceUID") for ds in headers} != {geometry.FrameOfReferenceUID}:
         raise GateFailed("the findings are in another frame of reference than the source")

@@ -13,10 +13,13 @@ from dicomnode.model.uid import derive_uid
 class Provenance:
     """What the results of one job say of their origin.
 
-    `job_key` and `pipeline_digest` fix the UIDs: the same job encodes to the same UIDs again.
+    `installation`, `job_key`, `pipeline_digest` and `form` fix the UIDs: the same job encodes to the same
+    UIDs again, and no other node to any of them. `form` names what a destination's profile changes; "" is
+    nothing.
     `produced_at` is time-zone-aware. The results' SeriesNumbers count up from `series_number_base`.
     """
 
+    installation: str
     job_key: str
     pipeline_digest: str
     manufacturer: str
@@ -27,22 +30,27 @@ class Provenance:
     series_number_base: int
     produced_at: datetime
     station_name: str = ""
+    form: str = ""
 
     def __post_init__(self) -> None:
         if self.produced_at.utcoffset() is None:
             raise ValueError("produced_at has no time zone")
 
+    def uid(self, *parts: str) -> str:
+        """A UID of this job in this form, a function of `parts`."""
+        return derive_uid(self.installation, self.job_key, self.pipeline_digest, self.form, *parts)
+
     def instance_uid(self, role: ResultRole) -> str:
         """SOPInstanceUID of this job's result of that role."""
-        return derive_uid(self.job_key, self.pipeline_digest, "instance", role)
+        return self.uid("instance", role)
 
     def series_uid(self, role: ResultRole) -> str:
         """SeriesInstanceUID of this job's result of that role; each result has a series of its own."""
-        return derive_uid(self.job_key, self.pipeline_digest, "series", role)
+        return self.uid("series", role)
 
     def tracking_uid(self, segment: str) -> str:
         """Tracking UID of a segment, the same in SEG and SR."""
-        return derive_uid(self.job_key, "tracking", segment)
+        return derive_uid(self.installation, self.job_key, "tracking", segment)
 
     def series_number(self, role: ResultRole) -> int:
         """SeriesNumber of this job's result of that role."""
@@ -51,4 +59,6 @@ class Provenance:
     @property
     def device_uid(self) -> str:
         """Names this node as an observer (PS3.16 TID 1004)."""
-        return derive_uid("device", self.manufacturer, self.model_name, self.device_serial_number)
+        return derive_uid(
+            self.installation, "device", self.manufacturer, self.model_name, self.device_serial_number
+        )

@@ -15,7 +15,6 @@ from pydicom.uid import ExplicitVRLittleEndian
 from dicomnode.imaging.findings import Findings
 from dicomnode.model.manifest import Manifest
 from dicomnode.model.result import EncodedResult, ResultRole
-from dicomnode.model.uid import derive_uid
 from dicomnode.results.codes import RESEARCH_ONLY, concept, processing_equipment, series_description
 from dicomnode.results.part10 import finish
 from dicomnode.results.provenance import Provenance
@@ -62,7 +61,7 @@ def encode_seg(
 
 def _name_dimensions(seg: Dataset, provenance: Provenance) -> None:
     """A UID that is a function of the job, in place of highdicom's random one (PS3.3 C.7.6.17)."""
-    uid = derive_uid(provenance.job_key, provenance.pipeline_digest, "dimensions")
+    uid = provenance.uid("dimensions")
     for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid
 

@@ -36,20 +36,27 @@ from dicomnode.services.routing import input_digest
 from dicomnode.store import catalog, deliveries, jobs
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database, Transaction
+from dicomnode.store.identity import installation_uid
 from dicomnode.store.objects import ObjectStore
 
 log = structlog.get_logger()
 
 
-SERIES_NUMBERS = 10
+SERIES_NUMBERS = 20
 """Each job of a study has this many SeriesNumbers to itself."""
 
 
 def provenance_of(
-    config: Config, job_key: str, pipeline: InstalledPipeline, at: datetime, place: int = 0
+    config: Config,
+    installation: str,
+    job_key: str,
+    pipeline: InstalledPipeline,
+    at: datetime,
+    place: int = 0,
 ) -> Provenance:
     """What the results of a job say of their origin; `place` is the job's among those of its study."""
     return Provenance(
+        installation=installation,
         job_key=job_key,
         pipeline_digest=pipeline.digest,
         manufacturer=config.results.manufacturer,
@@ -124,12 +131,13 @@ class Worker:
         with self._database.read() as tx:
             instances = catalog.input_set(tx, job.series_id, job.generation)
             place = jobs.place_in_study(tx, job)
+            installation = installation_uid(tx)
         if input_digest(instances) != job.input_digest:
             raise InputChanged
         if not all(self._objects.intact(ref.sha256) for ref in instances):
             raise InputChanged
         paths = [self._objects.path(ref.sha256) for ref in instances]
-        provenance = provenance_of(self._config, job.key, pipeline, started_at, place)
+        provenance = provenance_of(self._config, installation, job.key, pipeline, started_at, place)
         return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled)
 
     def _keep(self, encoded: EncodedResult) -> tuple[EncodedResult, StoredObject]:

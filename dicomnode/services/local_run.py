@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 from dicomnode.config import Config
 from dicomnode.model.instance import InstanceRef
@@ -32,11 +33,13 @@ def run_folder(
 ) -> Written:
     """Run `pipeline` over the series in `folder` and write its results to `out`.
 
+    The UIDs are new with each run: no node stands behind it that would know them again.
+
     Raises Refused, RunError and GateFailed as a job would record them.
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     refs = [InstanceRef(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
-    provenance = provenance_of(config, input_digest(refs), pipeline, datetime.now(UTC))
+    provenance = provenance_of(config, uuid4().hex, input_digest(refs), pipeline, datetime.now(UTC))
     with tempfile.TemporaryDirectory() as scratch:
         runner = Runner(
             pipeline,

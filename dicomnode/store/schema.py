@@ -295,6 +295,8 @@ delivery_event = Table(
     Index("ix_delivery_event_delivery_id", "delivery_id"),
 )
 
+identity = Table("identity", metadata, Column("uid", String(64), primary_key=True))
+
 audit = Table(
     "audit",
     metadata,

@@ -54,7 +54,7 @@ def manifest() -> Manifest:
 @pytest.fixture(scope="session")
 def provenance() -> Provenance:
     at = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
-    return Provenance("job", "sha256:ab", "Maker", "dicomnode", "0.1.0", "7", True, 9100, at)
+    return Provenance("node", "job", "sha256:ab", "Maker", "dicomnode", "0.1.0", "7", True, 9100, at)
 
 
 def asymmetric_labels(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
