@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from dicomnode.errors import ConfigError
 from dicomnode.model.job import Priority
 from dicomnode.model.peer import Peer
+from dicomnode.model.profile import PROFILES, Profile
 
 ENVIRONMENT_PREFIX = "DICOMNODE_"
 
@@ -149,6 +150,8 @@ class DimsePeer(_Section):
     ae_title: AETitle
     host: Annotated[str, Field(min_length=1, max_length=255)]
     port: Annotated[int, Field(strict=True, ge=1, le=65535)]
+    connect_timeout_s: Seconds = 10.0
+    response_timeout_s: Seconds = 60.0
 
 
 class Destination(_Section):
@@ -157,11 +160,18 @@ class Destination(_Section):
     name: Name
     dimse: DimsePeer
     confirm: Literal["find", "none"] = "find"
+    profile: Name = "generic"
 
     @property
     def peer(self) -> Peer:
         """The destination as the sender takes it."""
-        return Peer(self.dimse.ae_title, self.dimse.host, self.dimse.port)
+        return Peer(
+            self.dimse.ae_title,
+            self.dimse.host,
+            self.dimse.port,
+            self.dimse.connect_timeout_s,
+            self.dimse.response_timeout_s,
+        )
 
 
 class Route(_Section):
@@ -173,6 +183,7 @@ class Route(_Section):
     send_to: tuple[Name, ...] = ()
     priority: Priority = Priority.ROUTINE
     on_match: Literal["continue", "stop"] = "continue"
+    notice: Switch = True
 
 
 class Config(_Section):
@@ -188,6 +199,7 @@ class Config(_Section):
     pipelines: PipelinesSection = PipelinesSection()
     results: ResultsSection = ResultsSection()
     logs: LogsSection = LogsSection()
+    profile: dict[Name, Profile] = {}
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()
 
@@ -197,6 +209,14 @@ class Config(_Section):
             names = [entry.name for entry in entries]
             for name in sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {kind}s are called {name!r}")
+        profiles = [*PROFILES, *self.profile]
+        for destination in self.destination:
+            if destination.profile not in profiles:
+                hint = _nearest(destination.profile, profiles)
+                raise ValueError(
+                    f"destination {destination.name!r} has the profile {destination.profile!r}, "
+                    f"which is none{hint}"
+                )
         known = [destination.name for destination in self.destination]
         for route in self.route:
             for name in route.send_to:
@@ -209,6 +229,12 @@ class Config(_Section):
     def database_url(self) -> str:
         """The SQLAlchemy URL; SQLite in the data folder where none is set."""
         return self.database.url or f"sqlite:///{self.node.data / 'dicomnode.sqlite3'}"
+
+    def profile_of(self, destination: str) -> Profile:
+        """In which form the destination of that name takes results."""
+        entry = self.destination_named(destination)
+        name = entry.profile if entry is not None else "generic"
+        return self.profile.get(name) or PROFILES[name]
 
     def destination_named(self, name: str) -> Destination | None:
         """The destination of that name; None where the configuration no longer has it."""
@@ -294,6 +320,8 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
     for part in location:
         if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[part].annotation if part in current.model_fields else None
+        elif get_origin(current) is dict:
+            current = get_args(current)[1]
         elif isinstance(part, int):
             current = next(iter(getattr(current, "__args__", ())), None)
     is_model = isinstance(current, type) and issubclass(current, BaseModel)

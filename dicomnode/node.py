@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,19 +22,21 @@ from dicomnode.logs import configure_logs
 from dicomnode.model.instance import Received
 from dicomnode.model.role import Role
 from dicomnode.services.completion import CompletionService
-from dicomnode.services.delivery import Courier, serve_destination
+from dicomnode.services.delivery import Courier, serve_destination, tell_stranded
 from dicomnode.services.execution import Worker
 from dicomnode.services.expiry import expire_leases
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
+from dicomnode.services.listening import listening
 from dicomnode.services.recovery import recover
 from dicomnode.services.routing import RouteTable, RoutingService
-from dicomnode.supervisor import Supervisor
+from dicomnode.supervisor import EXIT_DISK, Supervisor
 
 log = structlog.get_logger()
 
 PAUSE_S = 0.2
 """How long a role without work waits before it looks again."""
+_DISK_PAUSE_S = 5.0
 
 
 def check(config: Config, file: Path) -> None:
@@ -60,14 +62,20 @@ def serve(file: Path) -> int:
     if stores.database.schema_status().found is None:
         stores.database.upgrade()
     stores.database.require_schema()
-    recover(stores.database, stores.objects)
-    stores.database.close()
-    supervisor = Supervisor(_bodies(config), config.node.stop_limit_s)
     with _stop_on_signals() as stop:
-        log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
-        status = supervisor.run(stop)
+        status = _run_verified(config, stores, stop)
+        while status == EXIT_DISK and not stop.wait(_DISK_PAUSE_S):
+            status = _run_verified(config, stores, stop)
     log.info("node.stopped", status=status)
     return status
+
+
+def _run_verified(config: Config, stores: Stores, stop: threading.Event) -> int:
+    """Look at what is kept, then run all processes until `stop`, or until the disk fails."""
+    recover(stores.database, stores.objects)
+    stores.database.close()
+    log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
+    return Supervisor(_bodies(config), config.node.stop_limit_s).run(stop)
 
 
 def _bodies(config: Config) -> dict[str, Callable[[], int]]:
@@ -125,10 +133,11 @@ def _run_receiver(config: Config, stores: Stores, stop: threading.Event) -> int:
         _receiver_settings(config), on_instance, Finder(stores.database, config.node.ae_title)
     )
     receiver.start()
-    log.info("receiver.listening", port=receiver.port, address=str(config.dimse.address))
-    stop.wait()
-    receiver.stop(config.node.stop_limit_s * 0.8)
-    return 1 if failed.is_set() else 0
+    with listening(stores.database, f"{socket.gethostname()}:{receiver.port}"):
+        log.info("receiver.listening", port=receiver.port, address=str(config.dimse.address))
+        stop.wait()
+        receiver.stop(config.node.stop_limit_s * 0.8)
+    return EXIT_DISK if failed.is_set() else 0
 
 
 def _receiver_settings(config: Config) -> ReceiverSettings:
@@ -150,33 +159,38 @@ def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     completion = CompletionService(stores.database, config.completion)
     routing = RoutingService(stores.database, stores.objects, RouteTable(config), open_registry(config))
     couriers = [
-        threading.Thread(
-            target=serve_destination,
-            args=(
-                Courier(stores.database, stores.objects, destination, config.node.ae_title, config.delivery),
-                stop,
-                PAUSE_S,
-            ),
-            name=f"courier-{destination.name}",
-        )
+        Courier(stores.database, stores.objects, destination, config.node.ae_title, config.delivery)
         for destination in config.destination
     ]
-    for courier in couriers:
-        courier.start()
-    started = time.monotonic()
+    threads = [
+        threading.Thread(target=serve_destination, args=(courier, stop, PAUSE_S), daemon=True)
+        for courier in couriers
+    ]
+    for thread in threads:
+        thread.start()
+    tell_stranded(stores.database, [destination.name for destination in config.destination])
     try:
         while not stop.wait(PAUSE_S):
             try:
                 expire_leases(stores.database, config.jobs.attempts)
-                completion.tick(silent_for_s=time.monotonic() - started)
+                completion.tick()
                 routing.tick()
+            except DiskFailed:
+                raise
             except StoreError as error:
                 log.warning("engine.store_failed", error=str(error))
     finally:
         stop.set()
+        _join(threads, config.node.stop_limit_s * 0.6)
         for courier in couriers:
-            courier.join()
+            courier.hand_back()
     return 0
+
+
+def _join(threads: Sequence[threading.Thread], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _run_worker(config: Config, stores: Stores, name: str, stop: threading.Event) -> int:
@@ -186,11 +200,21 @@ def _run_worker(config: Config, stores: Stores, name: str, stop: threading.Event
     threading.Thread(target=_cut_after, args=(stop, cut, config.node.stop_limit_s * 0.6), daemon=True).start()
     try:
         while not stop.is_set():
-            if not worker.tick(cut):
+            if not _took_a_job(worker, cut):
                 stop.wait(PAUSE_S)
     finally:
         worker.close()
     return 0
+
+
+def _took_a_job(worker: Worker, cut: threading.Event) -> bool:
+    try:
+        return worker.tick(cut)
+    except DiskFailed:
+        raise
+    except StoreError as error:
+        log.warning("worker.store_failed", error=str(error))
+        return False
 
 
 def _cut_after(stop: threading.Event, cut: threading.Event, limit_s: float) -> None:

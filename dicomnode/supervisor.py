@@ -15,16 +15,20 @@ from multiprocessing.context import ForkProcess
 
 import structlog
 
-from dicomnode.errors import ConfigError
+from dicomnode.errors import ConfigError, DiskFailed
 
 log = structlog.get_logger()
 
 EXIT_CONFIG = 78
 """What a process exits with that would only fail again (EX_CONFIG of sysexits.h)."""
+EXIT_DISK = 74
+"""What a process exits with when only a start of the whole node may trust the disk again (EX_IOERR)."""
 
 _PR_SET_PDEATHSIG = 1
 _FORK = get_context("fork")
 _LONGEST_PAUSE_S = 30.0
+_HEALTHY_S = 60.0
+"""A process that lived for this long did not fail at its start: the next pause is the shortest again."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -55,14 +59,16 @@ class Supervisor:
     def run(self, stop: threading.Event) -> int:
         """Keep all of them running until `stop` is set; returns the exit status for the whole.
 
-        A process that exits with EXIT_CONFIG ends the others too: starting it again would not help.
+        A process that exits with EXIT_CONFIG or EXIT_DISK ends the others too: starting it alone again would
+        not help.
         """
         status = 0
         try:
             while not stop.wait(0.1):
                 ended = {self._look_after(name, child) for name, child in self._children.items()}
-                if EXIT_CONFIG in ended:
-                    status = EXIT_CONFIG
+                final = [code for code in (EXIT_CONFIG, EXIT_DISK) if code in ended]
+                if final:
+                    status = final[0]
                     break
         finally:
             self._stop_all()
@@ -73,9 +79,12 @@ class Supervisor:
             if time.monotonic() >= child.start_at:
                 child.process = _FORK.Process(target=_live, args=(child.body, os.getpid()), name=name)
                 child.process.start()
+                child.start_at = time.monotonic()
             return None
         returncode = child.process.exitcode
         if returncode is not None:
+            if time.monotonic() - child.start_at >= _HEALTHY_S:
+                child.failures = 0
             pause = min(2.0**child.failures * 0.5, _LONGEST_PAUSE_S)
             log.error("process.ended", process=name, returncode=returncode, restart_in_s=pause)
             child.process, child.failures = None, child.failures + 1
@@ -104,3 +113,6 @@ def _live(body: Callable[[], int], parent: int) -> None:
     except ConfigError as error:
         log.error("process.misconfigured", problems=error.problems)
         sys.exit(EXIT_CONFIG)
+    except DiskFailed as error:
+        log.error("process.disk_failed", error=str(error))
+        sys.exit(EXIT_DISK)

@@ -50,6 +50,11 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
             '[[destination]]\nname = "a"\ndimse = {ae_title = "A", host = "h", prot = 1}\n',
             "did you mean 'port'?",
         ),
+        (
+            '[[destination]]\nname = "a"\nprofile = "ohif"\ndimse = {ae_title = "A", host = "h", port = 1}\n',
+            "which is none; did you mean 'ohif3'?",
+        ),
+        ("[profile.ours]\nmaximum_frame = 1\n", "did you mean 'maximum_frames'?"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, text, told):
@@ -73,3 +78,14 @@ def test_the_environment_goes_before_the_file(tmp_path):
 
 def test_an_unknown_variable_of_ours_stops_the_start(tmp_path):
     assert "did you mean 'DICOMNODE_DIMSE_PORT'?" in problems(tmp_path, "", {"DICOMNODE_DIMSE_PROT": "1"})
+
+
+def test_a_destination_takes_results_in_the_form_of_its_profile(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(
+        "[profile.ours]\nmaximum_frames = 9\n"
+        '[[destination]]\nname = "a"\nprofile = "ours"\ndimse = {ae_title = "A", host = "h", port = 1}\n'
+        '[[destination]]\nname = "b"\nprofile = "weasis"\ndimse = {ae_title = "B", host = "h", port = 1}\n'
+    )
+    config = load_config(file, {})
+    assert [config.profile_of(name).maximum_frames for name in ("a", "b", "gone")] == [9, 400, None]

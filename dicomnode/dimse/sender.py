@@ -43,17 +43,26 @@ def echo(peer: Peer, calling_ae: str) -> None:
             raise AssociationFailed("the peer did not answer C-ECHO with success")
 
 
-def send(peer: Peer, calling_ae: str, instances: Sequence[OutgoingInstance], on_outcome: OnOutcome) -> None:
+def send(
+    peer: Peer,
+    calling_ae: str,
+    instances: Sequence[OutgoingInstance],
+    on_outcome: OnOutcome,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
     """Send instances over one association, or over several where 128 contexts are not enough.
 
     The bytes of the data set are sent as they lie in the file. Only where the peer refuses Explicit or
     Implicit VR Little Endian and takes the other of the two is a data set written anew in that one.
 
     `on_outcome` is called once for each instance, as its response comes: None where the peer has taken it,
-    else StoreRefused with its status, ContextRefused, or AssociationFailed. Nothing is sent twice.
+    else StoreRefused with its status, ContextRefused, or AssociationFailed. Nothing is sent twice. Once
+    `stopped()`, no further instance is offered, and those have no outcome.
     """
     for batch in _batches(instances):
-        _send_batch(peer, calling_ae, batch, on_outcome)
+        if stopped():
+            return
+        _send_batch(peer, calling_ae, batch, on_outcome, stopped)
 
 
 def _batches(instances: Sequence[OutgoingInstance]) -> Iterator[list[OutgoingInstance]]:
@@ -80,7 +89,11 @@ def _acceptable(instance: OutgoingInstance) -> list[Pair]:
 
 
 def _send_batch(
-    peer: Peer, calling_ae: str, instances: Sequence[OutgoingInstance], on_outcome: OnOutcome
+    peer: Peer,
+    calling_ae: str,
+    instances: Sequence[OutgoingInstance],
+    on_outcome: OnOutcome,
+    stopped: Callable[[], bool],
 ) -> None:
     pairs = dict.fromkeys(pair for instance in instances for pair in _acceptable(instance))
     waiting = list(instances)
@@ -91,6 +104,8 @@ def _send_batch(
                 for context in assoc.accepted_contexts
             }
             for number, instance in enumerate(instances):
+                if stopped():
+                    return
                 outcome = _send_one(assoc, instance, accepted, number % 65535 + 1)
                 on_outcome(waiting.pop(0), outcome)
     except AssociationFailed as error:

@@ -19,6 +19,7 @@ class DeliveryState(StrEnum):
     RETRY_WAIT = "retry_wait"
     CONFIRMED = "confirmed"
     DEAD = "dead"
+    SUPERSEDED = "superseded"
 
 
 class DeliveryEvent(StrEnum):
@@ -34,11 +35,14 @@ class DeliveryEvent(StrEnum):
     CONFIRM = "confirm"
     MISS = "miss"
     RETRY = "retry"
+    SUPERSEDE = "supersede"
 
 
 TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
     (DeliveryState.PENDING, DeliveryEvent.CLAIM): DeliveryState.SENDING,
+    (DeliveryState.PENDING, DeliveryEvent.SUPERSEDE): DeliveryState.SUPERSEDED,
     (DeliveryState.RETRY_WAIT, DeliveryEvent.CLAIM): DeliveryState.SENDING,
+    (DeliveryState.RETRY_WAIT, DeliveryEvent.SUPERSEDE): DeliveryState.SUPERSEDED,
     (DeliveryState.SENDING, DeliveryEvent.ACCEPT): DeliveryState.SENT,
     (DeliveryState.SENDING, DeliveryEvent.FAIL): DeliveryState.RETRY_WAIT,
     (DeliveryState.SENDING, DeliveryEvent.GIVE_UP): DeliveryState.DEAD,
@@ -50,6 +54,9 @@ TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
     (DeliveryState.SENT, DeliveryEvent.GIVE_UP): DeliveryState.DEAD,
     (DeliveryState.DEAD, DeliveryEvent.RETRY): DeliveryState.PENDING,
 }
+
+SETTLED = frozenset({DeliveryState.CONFIRMED, DeliveryState.DEAD, DeliveryState.SUPERSEDED})
+"""Nothing is sent or asked any more unless an administrator says so."""
 
 
 def advance(state: DeliveryState, event: DeliveryEvent) -> DeliveryState:
@@ -70,6 +77,7 @@ class Delivery:
     destination: str
     StudyInstanceUID: str
     SeriesInstanceUID: str
+    sha256: str
     instance: OutgoingInstance
 
     @property

@@ -25,6 +25,7 @@ class JobState(StrEnum):
 class JobEvent(StrEnum):
     """What happens to a job."""
 
+    HOLD = "hold"
     RELEASE = "release"
     CLAIM = "claim"
     FINISH = "finish"
@@ -41,6 +42,7 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.HELD, JobEvent.RELEASE): JobState.READY,
     (JobState.HELD, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.READY, JobEvent.CLAIM): JobState.LEASED,
+    (JobState.READY, JobEvent.HOLD): JobState.HELD,
     (JobState.READY, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.LEASED, JobEvent.FINISH): JobState.DONE,
     (JobState.LEASED, JobEvent.REFUSE): JobState.REFUSED,
@@ -48,8 +50,10 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.LEASED, JobEvent.GIVE_UP): JobState.DEAD,
     (JobState.LEASED, JobEvent.HAND_BACK): JobState.READY,
     (JobState.LEASED, JobEvent.EXPIRE): JobState.RETRY_WAIT,
+    (JobState.LEASED, JobEvent.HOLD): JobState.HELD,
     (JobState.LEASED, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.RETRY_WAIT, JobEvent.CLAIM): JobState.LEASED,
+    (JobState.RETRY_WAIT, JobEvent.HOLD): JobState.HELD,
     (JobState.RETRY_WAIT, JobEvent.CANCEL): JobState.CANCELLED,
     (JobState.DEAD, JobEvent.RETRY): JobState.READY,
     (JobState.REFUSED, JobEvent.RETRY): JobState.READY,
@@ -58,6 +62,9 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
 
 SETTLED = frozenset({JobState.DONE, JobState.REFUSED, JobState.DEAD, JobState.CANCELLED})
 """No worker will touch a job in one of these again unless an administrator says so."""
+
+PATIENT_CONFLICT = "instances of this study name different patients"
+"""Why a job is held until an administrator has looked."""
 
 
 def advance(state: JobState, event: JobEvent) -> JobState:
@@ -105,6 +112,7 @@ class NewJob:
     pipeline_digest: str
     priority: Priority
     send_to: tuple[str, ...]
+    notify: tuple[str, ...]
     held_reason: str | None
 
 
@@ -128,6 +136,7 @@ class Job:
     pipeline_digest: str
     priority: Priority
     send_to: tuple[str, ...]
+    notify: tuple[str, ...]
     reason_code: str | None
     reason: str | None
     created_at: datetime

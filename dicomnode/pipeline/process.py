@@ -63,6 +63,11 @@ class ChildProcess:
         """The process id, which is the id of its group too."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """False where it has ended by itself."""
+        return self._process.returncode is None and not self._ends_within(0.0)
+
     def send(self, order: Order, deadline: Deadline, cancelled: Callable[[], bool]) -> None:
         """Raises RunCrashed, RunTimedOut, RunCancelled."""
         line = memoryview(encode(order))

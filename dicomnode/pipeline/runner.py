@@ -73,8 +73,9 @@ class Runner:
 
     def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Load the model, where none is warm. Raises RunFailed, RunCrashed, RunTimedOut, RunCancelled."""
-        if self._child is not None:
+        if self._child is not None and self._child.alive:
             return
+        self.close()
         self._own.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stderr.unlink(missing_ok=True)
         code = Path(dicomnode.__file__).parents[1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 import structlog
@@ -42,10 +43,22 @@ class Courier:
     ) -> None:
         self._database, self._objects, self._destination = database, objects, destination
         self._calling_ae, self._settings = calling_ae, settings
+        self._in_hand: dict[str, Delivery] = {}
 
-    def tick(self) -> int:
-        """Send what is due, then ask for what was sent; returns how many deliveries were taken up."""
-        return self._send_due() + self._check_sent()
+    def tick(self, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Send what is due, then ask for what was sent; returns how many deliveries were taken up.
+
+        Once `stopped()`, nothing further is offered, and what was not goes back.
+        """
+        sent = self._send_due(stopped)
+        return sent if stopped() else sent + self._check_sent()
+
+    def hand_back(self) -> None:
+        """Give back what has no outcome: at a stop, or while a destination lets us wait beyond it."""
+        for delivery in list(self._in_hand.values()):
+            with suppress(LeaseLost), self._database.begin() as tx:
+                deliveries.hand_back(tx, delivery.lease)
+        self._in_hand.clear()
 
     @property
     def _give_up_after_s(self) -> float:
@@ -54,24 +67,33 @@ class Courier:
     def _path_of(self, sha256: str) -> str:
         return str(self._objects.path(sha256))
 
-    def _send_due(self) -> int:
+    def _send_due(self, stopped: Callable[[], bool]) -> int:
         with self._database.begin() as tx:
             claimed = deliveries.claim(tx, self._destination.name, self._settings.lease_s, self._path_of)
         if not claimed:
             return 0
-        by_uid = {delivery.instance.SOPInstanceUID: delivery for delivery in claimed}
+        self._in_hand = {delivery.instance.SOPInstanceUID: delivery for delivery in claimed}
 
         def settle(instance: OutgoingInstance, error: DimseError | None) -> None:
-            self._settle(by_uid[instance.SOPInstanceUID], error)
+            if (delivery := self._in_hand.pop(instance.SOPInstanceUID, None)) is not None:
+                self._settle(delivery, error)
 
         with Heartbeat(lambda: self._extend(claimed), self._settings.lease_s / 3):
-            send(
-                self._destination.peer,
-                self._calling_ae,
-                [delivery.instance for delivery in claimed],
-                settle,
-            )
+            intact = [delivery for delivery in claimed if self._is_intact(delivery)]
+            instances = [delivery.instance for delivery in intact]
+            send(self._destination.peer, self._calling_ae, instances, settle, stopped)
+        self.hand_back()
         return len(claimed)
+
+    def _is_intact(self, delivery: Delivery) -> bool:
+        """What is sent is what was fixed when the job ended; a result that the disk changed is never sent."""
+        if self._objects.intact(delivery.sha256):
+            return True
+        del self._in_hand[delivery.instance.SOPInstanceUID]
+        log.error("delivery.changed", delivery=delivery.id, sha256=delivery.sha256)
+        with suppress(LeaseLost), self._database.begin() as tx:
+            deliveries.give_up(tx, delivery.lease, "the stored result is not what the job made")
+        return False
 
     def _extend(self, claimed: Sequence[Delivery]) -> None:
         with self._database.begin() as tx:
@@ -114,7 +136,9 @@ class Courier:
         if self._destination.confirm == "none":
             return 0
         with self._database.begin() as tx:
-            claimed = deliveries.claim_checks(tx, self._destination.name, CHECK_AGAIN_S, self._path_of)
+            claimed = deliveries.claim_checks(
+                tx, self._destination.name, CHECK_AGAIN_S, self._settings.backoff_limit_s, self._path_of
+            )
         for (study, series), group in groupby(
             claimed, key=lambda delivery: (delivery.StudyInstanceUID, delivery.SeriesInstanceUID)
         ):
@@ -151,9 +175,17 @@ def serve_destination(courier: Courier, stop: threading.Event, pause_s: float) -
     """Run a courier until `stop` is set."""
     while not stop.is_set():
         try:
-            busy = courier.tick()
+            busy = courier.tick(stop.is_set)
         except Exception:  # the edge of a delivery: recorded, and tried again
             log.exception("delivery.error")
             busy = 0
         if not busy:
             stop.wait(pause_s)
+
+
+def tell_stranded(database: Database, destinations: Collection[str]) -> None:
+    """What waits for a destination that the configuration no longer has is never sent, and must be seen."""
+    with database.read() as tx:
+        waiting = deliveries.stranded(tx, destinations)
+    for name, count in waiting.items():
+        log.error("delivery.no_such_destination", destination=name, waiting=count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.errors import (
     DicomnodeError,
+    DiskFailed,
     GateFailed,
     InputChanged,
     LeaseLost,
@@ -23,6 +25,7 @@ from dicomnode.errors import (
     Refused,
     RunCancelled,
     RunError,
+    StorageFailed,
 )
 from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import Job
@@ -44,6 +47,7 @@ log = structlog.get_logger()
 
 SERIES_NUMBERS = 20
 """Each job of a study has this many SeriesNumbers to itself."""
+END_AGAIN_S = 0.5
 
 
 def provenance_of(
@@ -115,7 +119,10 @@ class Worker:
         except _Permanent as error:
             code, reason = error.code, str(error)
             self._end(job, started_at, code, lambda tx: jobs.give_up(tx, job.lease, code, reason))
-        except LeaseLost:
+        except GateFailed as error:
+            code, reason = error.code, str(error)
+            self._end(job, started_at, code, lambda tx: jobs.hold(tx, job.lease, code, reason))
+        except (LeaseLost, DiskFailed):
             raise
         except Exception as error:  # the edge of a run: every failure becomes a row
             code = error.code if isinstance(error, RunError) else type(error).__name__
@@ -181,11 +188,33 @@ class Worker:
         transition: Callable[[Transaction], None],
         timings: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """The transition, and the row that tells of this attempt, in one transaction."""
-        with self._database.begin() as tx:
-            transition(tx)
-            jobs.add_run(tx, job.lease, self._name, started_at, outcome, timings)
+        """The transition, and the row that tells of this attempt, in one transaction.
+
+        A database that is away for a moment does not cost the run: it is asked until the lease would be over.
+        """
+
+        def end() -> None:
+            with self._database.begin() as tx:
+                transition(tx)
+                jobs.add_run(tx, job.lease, self._name, started_at, outcome, timings)
+
+        deadline = time.monotonic() + self._config.workers.lease_s
+        while not self._ended(end, deadline):
+            time.sleep(END_AGAIN_S)
         log.info("job.ended", job=job.id, attempt=job.attempt, outcome=outcome)
+
+    @staticmethod
+    def _ended(end: Callable[[], None], deadline: float) -> bool:
+        try:
+            end()
+        except DiskFailed:
+            raise
+        except StorageFailed as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("job.end_failed", error=str(error))
+            return False
+        return True
 
     def close(self) -> None:
         """End the model's process."""
@@ -195,7 +224,7 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-_Permanent = (GateFailed, InputChanged, PipelineChanged)
+_Permanent = (InputChanged, PipelineChanged)
 
 
 def _finish(tx: Transaction, job: Job, stored: Sequence[tuple[EncodedResult, StoredObject]]) -> None:

@@ -12,8 +12,9 @@ from pydicom.filereader import dcmread
 from dicomnode.errors import DuplicateDiffers, InvalidUID, MissingUID, NotDicom, StorageFailed, UIDMismatch
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import Addition, Arrival, Received, StoredObject
+from dicomnode.model.job import PATIENT_CONFLICT
 from dicomnode.model.uid import is_valid_uid
-from dicomnode.store import audit, catalog
+from dicomnode.store import audit, catalog, jobs
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.part10 import file_head
@@ -76,6 +77,8 @@ class Ingest:
         try:
             with self._database.begin() as tx:
                 addition = catalog.add_instance(tx, arrival)
+                if catalog.note_patient_conflict(tx, arrival):
+                    jobs.hold_study(tx, arrival.study["StudyInstanceUID"], PATIENT_CONFLICT)
                 # A start that tidies up may have taken the file for an orphan's until this moment.
                 if not self._objects.holds(stored):
                     raise StorageFailed("the object is gone")

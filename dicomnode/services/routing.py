@@ -15,10 +15,10 @@ from dicomnode.errors import ConfigError, Refused
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS, series_facts, study_facts
 from dicomnode.imaging.headers import read_headers
 from dicomnode.model.instance import AssociationFacts, Completion, InstanceRef
-from dicomnode.model.job import NewJob, Priority
+from dicomnode.model.job import PATIENT_CONFLICT, NewJob, Priority
 from dicomnode.pipeline.registry import InstalledPipeline, Registry
 from dicomnode.rules.rule import Rule, Verdict
-from dicomnode.store import catalog, jobs
+from dicomnode.store import catalog, deliveries, jobs
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.objects import ObjectStore
 
@@ -153,7 +153,9 @@ class RoutingService:
         job_of = {}
         for name in dict.fromkeys(route.pipeline for route in matched):
             routes = [route for route in matched if route.pipeline == name]
-            jobs.cancel_superseded(tx, completion.series_id, completion.generation, name)
+            older = (completion.series_id, completion.generation, name)
+            jobs.cancel_superseded(tx, *older)
+            deliveries.supersede(tx, *older)
             pipeline = self._registry.get(name)
             job_of[name] = jobs.add(tx, _new_job(completion, digest, pipeline, routes))
         return job_of
@@ -174,7 +176,7 @@ def _new_job(
             str(completion.generation),
         )
     )
-    held = "instances of this study name different patients" if completion.patient_conflict else None
+    held = PATIENT_CONFLICT if completion.patient_conflict else None
     return NewJob(
         key=hashlib.sha256(key.encode()).hexdigest(),
         completion_id=completion.id,
@@ -189,5 +191,6 @@ def _new_job(
             (route.priority for route in routes), key=lambda priority: priority.rank, default=Priority.ROUTINE
         ),
         send_to=tuple(dict.fromkeys(name for route in routes for name in route.send_to)),
+        notify=tuple(dict.fromkeys(name for route in routes if route.notice for name in route.send_to)),
         held_reason=held,
     )

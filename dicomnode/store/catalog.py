@@ -80,7 +80,6 @@ def add_instance(tx: Transaction, arrival: Arrival) -> Addition:
             last_instance_at=Now(),
         )
     )
-    _note_patient_conflict(tx, study_id, arrival.study["PatientID"])
     return Addition.ADDED
 
 
@@ -107,12 +106,18 @@ def _series_row(arrival: Arrival, association_id: int) -> dict[str, Any]:
     }
 
 
-def _note_patient_conflict(tx: Transaction, study_id: int, PatientID: str) -> None:
-    tx.execute(
+def note_patient_conflict(tx: Transaction, arrival: Arrival) -> bool:
+    """True where this instance is the first of its study that names another patient."""
+    noted = tx.execute(
         update(study)
-        .where(study.c.id == study_id, study.c.PatientID != PatientID)
+        .where(
+            study.c.StudyInstanceUID == arrival.study["StudyInstanceUID"],
+            study.c.PatientID != arrival.study["PatientID"],
+            not_(study.c.patient_conflict),
+        )
         .values(patient_conflict=True)
     )
+    return noted.rowcount > 0
 
 
 def _ensure(tx: Transaction, table: Table, key: Mapping[str, Any], others: Mapping[str, Any]) -> int:
@@ -130,20 +135,20 @@ def _is(table: Table, key: Mapping[str, Any]) -> Any:
 
 
 def complete_due(
-    tx: Transaction, quiet_s: float, missing_wait_s: float, *, silent_for_s: float
+    tx: Transaction, quiet_s: float, missing_wait_s: float, *, listened_s: float
 ) -> list[tuple[str, CompletionReason]]:
     """Decide which open series are complete now; returns their UIDs with the reason.
 
-    `silent_for_s`: how long this engine has been listening. A quiet period that passed while nobody
-    could have received anything does not count.
+    `listened_s`: how long all receivers have been listening. A quiet period that passed while one of them
+    could have received nothing does not count.
     """
     count, expected = series.c.instance_count, series.c.expected_instances
     lacking = or_(
         func.coalesce(count < series.c.minimum_instances, False), func.coalesce(count < expected, False)
     )
     reached = count == expected
-    quiet = and_(not_(lacking), _silent_for(quiet_s, silent_for_s))
-    given_up = and_(lacking, _silent_for(max(quiet_s, missing_wait_s), silent_for_s))
+    quiet = and_(not_(lacking), _silent_for(quiet_s, listened_s))
+    given_up = and_(lacking, _silent_for(max(quiet_s, missing_wait_s), listened_s))
     due = []
     for condition, reason in (
         (reached, CompletionReason.EXPECTED),

@@ -13,13 +13,13 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from dicomnode.errors import SchemaMismatch, StorageFailed
+from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
 
 Transaction = Connection
 """What the functions of this package take; only services open one."""
@@ -46,7 +46,7 @@ class Database:
     """Opens transactions on one SQLAlchemy URL; connections are made when they are needed."""
 
     def __init__(self, url: str) -> None:
-        self._url = make_url(url)
+        self._url = _checked(url)
         if self._url.get_backend_name() == "sqlite" and self._url.database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = _engine(url)
@@ -106,9 +106,30 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
+        if _is_of_the_disk(error.orig):
+            raise DiskFailed(f"the database's disk failed: {error.orig}") from error
         raise StorageFailed(f"the database refused: {type(error.orig).__name__}") from error
     except PoolTimeout as error:
         raise StorageFailed("no connection to the database was free") from error
+
+
+def _is_of_the_disk(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT}
+
+
+def _checked(url: str) -> URL:
+    """Raises ConfigError; the URL itself is no part of it, since it may hold a password."""
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (NoSuchModuleError, ImportError):
+        raise ConfigError("config.toml", [f"database.url: no driver for {parsed.drivername!r}"]) from None
+    except (ArgumentError, ValueError):
+        raise ConfigError("config.toml", ["database.url: is no SQLAlchemy URL"]) from None
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigError("config.toml", ["database.url: must be sqlite or postgresql"])
+    return parsed
 
 
 def _engine(url: str) -> Engine:

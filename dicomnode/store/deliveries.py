@@ -5,18 +5,18 @@ Each transition is a compare-and-set on (id, state, fence) and an event row, in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, func, insert, select, update
 
 from dicomnode.errors import LeaseLost, NotFound
-from dicomnode.model.delivery import Delivery, DeliveryEvent, DeliveryState, advance
+from dicomnode.model.delivery import SETTLED, Delivery, DeliveryEvent, DeliveryState, advance
 from dicomnode.model.job import Lease
 from dicomnode.model.result import OutgoingInstance
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import delivery, delivery_event, result
+from dicomnode.store.schema import delivery, delivery_event, job, result
 
 PathOf = Callable[[str], str]
 """Where the object of a digest lies."""
@@ -109,18 +109,22 @@ def expire(tx: Transaction) -> list[int]:
 
 
 def claim_checks(
-    tx: Transaction, destination: str, again_after_s: float, path_of: PathOf, limit: int = 64
+    tx: Transaction,
+    destination: str,
+    again_after_s: float,
+    longest_s: float,
+    path_of: PathOf,
+    limit: int = 64,
 ) -> list[Delivery]:
-    """Take up what was sent and is not confirmed; nobody else asks for `again_after_s`."""
+    """Take up what was sent and is not confirmed; nobody asks again for `again_after_s`.
+
+    An old one is asked about less often: after a tenth of its age, at most `longest_s`.
+    """
     rows = _due(tx, destination, [DeliveryState.SENT], limit)
     for row in rows:
-        _move(
-            tx,
-            row,
-            DeliveryEvent.CHECK,
-            fence=row.fence + 1,
-            not_before=Now(again_after_s),
-        )
+        age_s = (row.now - row.created_at).total_seconds()
+        wait_s = min(longest_s, max(again_after_s, age_s / 10))
+        _move(tx, row, DeliveryEvent.CHECK, fence=row.fence + 1, not_before=Now(wait_s))
     return _deliveries(tx, [row.id for row in rows], path_of)
 
 
@@ -158,6 +162,38 @@ def give_up_if_old(tx: Transaction, lease: Lease, reason: str, give_up_after_s: 
     return old
 
 
+def supersede(tx: Transaction, series_id: int, generation: int, pipeline: str) -> list[int]:
+    """Stop sending what older generations of the series yielded; returns the delivery ids.
+
+    What is on its way at this moment, or has arrived, is not touched: the newer generation withdraws it.
+    """
+    rows = tx.execute(
+        _rows()
+        .join_from(delivery, result)
+        .join(job, job.c.id == result.c.job_id)
+        .where(
+            job.c.series_id == series_id,
+            job.c.generation < generation,
+            job.c.pipeline == pipeline,
+            delivery.c.state.in_([DeliveryState.PENDING, DeliveryState.RETRY_WAIT]),
+        )
+        .with_for_update(of=delivery)
+    ).all()
+    for row in rows:
+        _move(tx, row, DeliveryEvent.SUPERSEDE, detail=f"superseded by generation {generation}")
+    return [row.id for row in rows]
+
+
+def stranded(tx: Transaction, destinations: Collection[str]) -> dict[str, int]:
+    """How many deliveries wait for a destination that is none of these, by its name."""
+    rows = tx.execute(
+        select(delivery.c.destination, func.count().label("waiting"))
+        .where(delivery.c.state.not_in(SETTLED), delivery.c.destination.not_in(destinations))
+        .group_by(delivery.c.destination)
+    ).all()
+    return {row.destination: row.waiting for row in rows}
+
+
 def retry(tx: Transaction, delivery_id: int) -> None:
     """An administrator starts a dead delivery again. Raises NotFound, IllegalTransition."""
     row = tx.execute(_rows().where(delivery.c.id == delivery_id).with_for_update()).first()
@@ -172,7 +208,8 @@ def _is_old(tx: Transaction, lease: Lease, seconds: float) -> bool:
 
 
 def _rows() -> Any:
-    return select(delivery.c.id, delivery.c.state, delivery.c.fence)
+    now = Now().label("now")
+    return select(delivery.c.id, delivery.c.state, delivery.c.fence, delivery.c.created_at, now)
 
 
 def _due(tx: Transaction, destination: str, states: Sequence[DeliveryState], limit: int) -> Sequence[Any]:
@@ -204,6 +241,7 @@ def _deliveries(tx: Transaction, ids: Sequence[int], path_of: PathOf) -> list[De
             destination=row.destination,
             StudyInstanceUID=row.StudyInstanceUID,
             SeriesInstanceUID=row.SeriesInstanceUID,
+            sha256=row.sha256,
             instance=OutgoingInstance(
                 row.SOPClassUID, row.SOPInstanceUID, row.TransferSyntaxUID, path_of(row.sha256)
             ),

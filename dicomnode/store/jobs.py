@@ -12,7 +12,7 @@ from sqlalchemy import Select, and_, func, insert, select, update
 
 from dicomnode.errors import LeaseLost, NotFound
 from dicomnode.model.instance import StoredObject
-from dicomnode.model.job import Job, JobEvent, JobState, Lease, NewJob, Priority, advance
+from dicomnode.model.job import SETTLED, Job, JobEvent, JobState, Lease, NewJob, Priority, advance
 from dicomnode.model.result import EncodedResult
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
@@ -39,6 +39,7 @@ def add(tx: Transaction, new: NewJob) -> int:
             pipeline_digest=new.pipeline_digest,
             priority=new.priority.rank,
             send_to=list(new.send_to),
+            notify=list(new.notify),
             state=state,
             fence=0,
             attempt=0,
@@ -222,15 +223,49 @@ def release(tx: Transaction, job_id: int) -> None:
     _move(tx, _row(tx, job_id), JobEvent.RELEASE, reason=None)
 
 
+def hold(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
+    """What this run made must not leave; an administrator looks first. Raises LeaseLost."""
+    _end(tx, lease, JobEvent.HOLD, code, reason, fence=lease.fence + 1)
+
+
+def hold_study(tx: Transaction, StudyInstanceUID: str, reason: str) -> list[int]:
+    """Hold every job of a study that is not settled, one that runs included; returns their ids."""
+    rows = tx.execute(
+        select(job.c.id, job.c.state, job.c.fence)
+        .join_from(job, series, series.c.id == job.c.series_id)
+        .join(study, study.c.id == series.c.study_id)
+        .where(
+            study.c.StudyInstanceUID == StudyInstanceUID,
+            job.c.state.in_([JobState.READY, JobState.LEASED, JobState.RETRY_WAIT]),
+        )
+        .with_for_update(of=job)
+    ).all()
+    for row in rows:
+        _move(
+            tx,
+            row,
+            JobEvent.HOLD,
+            detail=reason,
+            fence=row.fence + 1,
+            lease_owner=None,
+            lease_expires_at=None,
+            reason=reason,
+        )
+    return [row.id for row in rows]
+
+
 def cancel_superseded(tx: Transaction, series_id: int, generation: int, pipeline: str) -> list[int]:
-    """Cancel what an older generation of the series still waits for; a job that runs is left to end."""
+    """Cancel what an older generation of the series still waits for or works on; returns the job ids.
+
+    A run that goes on has lost its lease: its results would arrive after those of the newer generation.
+    """
     rows = tx.execute(
         select(job.c.id)
         .where(
             job.c.series_id == series_id,
             job.c.generation < generation,
             job.c.pipeline == pipeline,
-            job.c.state.in_([JobState.HELD, JobState.READY, JobState.RETRY_WAIT]),
+            job.c.state.not_in(SETTLED),
         )
         .with_for_update()
     ).all()
@@ -311,6 +346,7 @@ def _job(row: Any) -> Job:
         pipeline_digest=row.pipeline_digest,
         priority=tuple(Priority)[row.priority],
         send_to=tuple(row.send_to),
+        notify=tuple(row.notify),
         reason_code=row.reason_code,
         reason=row.reason,
         created_at=row.created_at,

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -200,9 +201,12 @@ job = Table(
     Column("reason", Text),
     _at("created_at"),
     _at("updated_at"),
+    Column("notify", JSON, nullable=False, server_default="[]"),
+    Column("notice_due", Boolean, nullable=False, server_default=false()),
     Index("ix_job_claim", "state", "priority", "not_before"),
     Index("ix_job_series_id", "series_id"),
 )
+Index("ix_job_notice_due", job.c.id, sqlite_where=job.c.notice_due, postgresql_where=job.c.notice_due)
 
 job_event = Table(
     "job_event",
@@ -293,6 +297,14 @@ delivery_event = Table(
     Column("detail", Text),
     _at("at"),
     Index("ix_delivery_event_delivery_id", "delivery_id"),
+)
+
+listener = Table(
+    "listener",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    _at("since"),
+    _at("seen_at"),
 )
 
 identity = Table("identity", metadata, Column("uid", String(64), primary_key=True))

@@ -61,6 +61,7 @@ def new_job(tx: Transaction, completion_id: int, key: str = "key", **changes: ob
         pipeline_digest="d",
         priority=Priority.ROUTINE,
         send_to=("pacs",),
+        notify=("pacs",),
         held_reason=None,
     )
     return jobs.add(tx, replace(made, **changes))

@@ -16,11 +16,9 @@ from .builders import arrival
 LONG = 3600.0
 
 
-def complete_due(
-    database: Database, quiet_s: float, missing_wait_s: float = LONG, silent_for_s: float = LONG
-):
+def complete_due(database: Database, quiet_s: float, missing_wait_s: float = LONG, listened_s: float = LONG):
     with database.begin() as tx:
-        return catalog.complete_due(tx, quiet_s, missing_wait_s, silent_for_s=silent_for_s)
+        return catalog.complete_due(tx, quiet_s, missing_wait_s, listened_s=listened_s)
 
 
 def add(database: Database, *arrivals):
@@ -51,7 +49,7 @@ def test_a_series_is_complete_when_nothing_came_for_the_quiet_period(database: D
 
 def test_a_quiet_period_in_which_nobody_listened_does_not_count(database: Database):
     add(database, arrival(1))
-    assert complete_due(database, quiet_s=0.5, silent_for_s=0.1) == []
+    assert complete_due(database, quiet_s=0.5, listened_s=0.1) == []
 
 
 def test_a_series_whose_header_tells_its_number_is_complete_at_once_when_all_came(database: Database):
@@ -114,7 +112,11 @@ def test_a_repeated_instance_does_not_open_a_complete_series_again(database: Dat
 
 def test_two_patients_in_one_study_are_noticed(database: Database):
     other = arrival(2)
-    add(database, arrival(1), replace(other, study={**other.study, "PatientID": "P2"}))
+    other = replace(other, study={**other.study, "PatientID": "P2"})
+    add(database, arrival(1), other)
+    with database.begin() as tx:
+        noticed = [catalog.note_patient_conflict(tx, each) for each in (arrival(1), other, other)]
+    assert noticed == [False, True, False]
     complete_due(database, quiet_s=0)
     with database.begin() as tx:
         assert catalog.unrouted(tx)[0].patient_conflict

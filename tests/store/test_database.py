@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from dicomnode.errors import SchemaMismatch, StorageFailed
+from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
 from dicomnode.store import audit
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database
@@ -67,3 +67,29 @@ def test_sqlite_syncs_each_commit_and_lets_readers_pass(tmp_path):
         assert tx.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
         assert tx.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgres//nobody:secret@host", "is no SQLAlchemy URL"),
+        ("oracledb+what://u:secret@host/d", "no driver"),
+        ("mysql://u:secret@host/d", "sqlite or postgresql"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_named_without_its_password(url: str, told: str):
+    with pytest.raises(ConfigError) as raised:
+        Database(url)
+    assert "database.url: " in str(raised.value)
+    assert told in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_database_file_that_is_broken_is_the_disks_failure(tmp_path):
+    file = tmp_path / "d.sqlite3"
+    database = Database(f"sqlite:///{file}")
+    database.upgrade()
+    database.close()
+    file.write_bytes(file.read_bytes()[:4096] + b"\xff" * (file.stat().st_size - 4096))
+    with pytest.raises(DiskFailed), database.read() as tx:
+        tx.exec_driver_sql("SELECT * FROM study, series, job")

@@ -42,8 +42,8 @@ def test_accepted_is_not_confirmed_until_the_destination_lists_it(database: Data
         deliveries.accept(tx, delivery.lease, check_after_s=0)
     assert states(database) == [DeliveryState.SENT]
     with database.begin() as tx:
-        (check,) = deliveries.claim_checks(tx, "pacs", 30, str)
-        assert deliveries.claim_checks(tx, "pacs", 30, str) == []
+        (check,) = deliveries.claim_checks(tx, "pacs", 30, 30, str)
+        assert deliveries.claim_checks(tx, "pacs", 30, 30, str) == []
         deliveries.confirm(tx, check.lease)
     assert states(database) == [DeliveryState.CONFIRMED]
 
@@ -53,7 +53,7 @@ def test_what_the_destination_does_not_list_after_some_questions_is_sent_again(d
         deliveries.accept(tx, delivery.lease, check_after_s=0)
     for asked, again in ((1, False), (2, True)):
         with database.begin() as tx:
-            (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
+            (check,) = deliveries.claim_checks(tx, "pacs", 0, 0, str)
             assert deliveries.miss(tx, check.lease, 2, wait_s=0, give_up_after_s=60) is again, asked
     (repeated,) = claim(database)
     assert (repeated.id, repeated.attempt) == (delivery.id, 2)
@@ -97,7 +97,7 @@ def test_a_delivery_that_is_handed_back_has_not_been_tried(database: Database, d
 def test_a_confirmed_delivery_cannot_be_sent_again(database: Database, delivery):
     with database.begin() as tx:
         deliveries.accept(tx, delivery.lease, check_after_s=0)
-        (check,) = deliveries.claim_checks(tx, "pacs", 30, str)
+        (check,) = deliveries.claim_checks(tx, "pacs", 30, 30, str)
         deliveries.confirm(tx, check.lease)
     with pytest.raises(IllegalTransition), database.begin() as tx:
         deliveries.retry(tx, delivery.id)
@@ -106,7 +106,7 @@ def test_a_confirmed_delivery_cannot_be_sent_again(database: Database, delivery)
 def test_what_the_destination_never_lists_is_dead_in_the_end(database: Database, delivery):
     with database.begin() as tx:
         deliveries.accept(tx, delivery.lease, check_after_s=0)
-        (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
+        (check,) = deliveries.claim_checks(tx, "pacs", 0, 0, str)
         assert deliveries.miss(tx, check.lease, 1, wait_s=0, give_up_after_s=-1)
     assert states(database) == [DeliveryState.DEAD]
 
@@ -115,7 +115,27 @@ def test_questions_without_an_answer_do_not_send_anything_again(database: Databa
     with database.begin() as tx:
         deliveries.accept(tx, delivery.lease, check_after_s=0)
         for _ in range(3):
-            (check,) = deliveries.claim_checks(tx, "pacs", 0, str)
+            (check,) = deliveries.claim_checks(tx, "pacs", 0, 0, str)
             assert not deliveries.give_up_if_old(tx, check.lease, "no association", 3600)
         assert not deliveries.miss(tx, check.lease, 2, wait_s=0, give_up_after_s=3600)
     assert states(database) == [DeliveryState.SENT]
+
+
+def test_a_newer_generation_stops_what_was_not_sent_and_leaves_what_is_on_its_way(database: Database):
+    job = finished_job(database, results=2)
+    with database.begin() as tx:
+        (on_its_way,) = deliveries.claim(tx, "pacs", 30, str, limit=1)
+        assert deliveries.supersede(tx, job.series_id, 1, job.pipeline) == []
+        (stopped,) = deliveries.supersede(tx, job.series_id, 2, job.pipeline)
+    assert stopped != on_its_way.id
+    assert claim(database) == []
+    with database.begin() as tx:
+        deliveries.accept(tx, on_its_way.lease, check_after_s=0)
+    assert sorted(states(database)) == [DeliveryState.SENT, DeliveryState.SUPERSEDED]
+
+
+def test_what_waits_for_a_destination_that_is_no_more_is_counted_by_its_name(database: Database):
+    finished_job(database, results=3)
+    with database.read() as tx:
+        assert deliveries.stranded(tx, ["pacs"]) == {}
+        assert deliveries.stranded(tx, ["other"]) == {"pacs": 3}

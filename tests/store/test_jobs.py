@@ -177,6 +177,42 @@ def test_a_newer_generation_cancels_what_the_older_one_still_waits_for(database:
     assert "generation 2" in jobs_get(database, job_id).reason
 
 
+def test_a_newer_generation_takes_the_lease_of_the_older_one_that_runs(database: Database, job_id: int):
+    job = claim(database)
+    with database.begin() as tx:
+        assert jobs.cancel_superseded(tx, job.series_id, 2, "brain_tissue") == [job_id]
+    with pytest.raises(LeaseLost), database.begin() as tx:
+        jobs.finish(tx, job.lease, [])
+
+
+def test_a_study_that_names_two_patients_has_its_jobs_held_one_that_runs_included(database: Database):
+    completion_id = complete_series(database)
+    with database.begin() as tx:
+        ids = [new_job(tx, completion_id, key) for key in ("a", "b")]
+    running = claim(database)
+    with database.begin() as tx:
+        assert sorted(jobs.hold_study(tx, "1.2.3", "two patients")) == ids
+        assert jobs.hold_study(tx, "1.2.3", "two patients") == []
+    assert {jobs_get(database, id_).state for id_ in ids} == {JobState.HELD}
+    with pytest.raises(LeaseLost), database.begin() as tx:
+        jobs.finish(tx, running.lease, [])
+    with database.begin() as tx:
+        jobs.release(tx, ids[0])
+    assert claim(database).id == ids[0]
+
+
+def test_what_a_gate_stopped_is_held_with_its_reason_until_somebody_has_looked(database: Database):
+    completion_id = complete_series(database)
+    with database.begin() as tx:
+        new_job(tx, completion_id)
+    job = claim(database)
+    with database.begin() as tx:
+        jobs.hold(tx, job.lease, "GATE_FAILED", "the mask is shifted")
+    held = jobs_get(database, job.id)
+    assert (held.state, held.reason_code, held.reason) == ("held", "GATE_FAILED", "the mask is shifted")
+    assert claim(database) is None
+
+
 def test_an_unknown_job_is_not_found(database: Database):
     with pytest.raises(NotFound), database.begin() as tx:
         jobs.cancel(tx, 4711, "why")
