@@ -38,6 +38,17 @@ class EncodedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultReference:
+    """A result of an earlier run: enough to name it as a predecessor, or to withdraw it."""
+
+    role: ResultRole
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPClassUID: str
+    SOPInstanceUID: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutgoingInstance:
     """A stored file to be sent as it is."""
 

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import Select, and_, func, insert, select, update
 
 from dicomnode.errors import LeaseLost, NotFound
-from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import SETTLED, Job, JobEvent, JobState, Lease, NewJob, Priority, advance
-from dicomnode.model.result import EncodedResult
+from dicomnode.store import results
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import completion, job, job_event, result, routing, run, series, study
+from dicomnode.store.results import Stored
+from dicomnode.store.schema import completion, job, job_event, routing, run, series, study
 
 
 def add(tx: Transaction, new: NewJob) -> int:
@@ -102,36 +102,31 @@ def extend(tx: Transaction, lease: Lease, lease_s: float) -> None:
         raise LeaseLost("job", lease.id)
 
 
-def finish(tx: Transaction, lease: Lease, results: Sequence[tuple[EncodedResult, StoredObject]]) -> list[int]:
+def finish(tx: Transaction, lease: Lease, made: Sequence[Stored]) -> list[int]:
     """End a job with its results, whose bytes are fixed from here on; returns their ids. Raises LeaseLost."""
     _move(tx, _leased(tx, lease), JobEvent.FINISH, lease_owner=None, lease_expires_at=None)
-    return [
-        int(
-            tx.execute(
-                insert(result)
-                .values(
-                    job_id=lease.id,
-                    ordinal=ordinal,
-                    role=encoded.role,
-                    StudyInstanceUID=encoded.StudyInstanceUID,
-                    SeriesInstanceUID=encoded.SeriesInstanceUID,
-                    SOPClassUID=encoded.SOPClassUID,
-                    SOPInstanceUID=encoded.SOPInstanceUID,
-                    TransferSyntaxUID=encoded.TransferSyntaxUID,
-                    sha256=stored.sha256,
-                    size=stored.size,
-                    created_at=Now(),
-                )
-                .returning(result.c.id)
-            ).scalar_one()
-        )
-        for ordinal, (encoded, stored) in enumerate(results)
-    ]
+    return results.add(tx, lease.id, made)
+
+
+def next_notice(tx: Transaction) -> Job | None:
+    """The job that ended without a result for the longest and has not told its destinations, or None."""
+    row = tx.execute(_jobs().where(job.c.notice_due).order_by(job.c.id).limit(1)).first()
+    return None if row is None else _job(row)
+
+
+def give_notice(tx: Transaction, job_: Job, made: Sequence[Stored]) -> list[int]:
+    """Fix the notice of a job that has not moved since it was read; the result ids, none where it has."""
+    told = tx.execute(
+        update(job)
+        .where(job.c.id == job_.id, job.c.fence == job_.fence, job.c.state == job_.state, job.c.notice_due)
+        .values(notice_due=False)
+    ).rowcount
+    return results.add(tx, job_.id, made) if told else []
 
 
 def refuse(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
     """The input does not suit the pipeline; that is final. Raises LeaseLost."""
-    _end(tx, lease, JobEvent.REFUSE, code, reason)
+    _end(tx, lease, JobEvent.REFUSE, code, reason, notice_due=True)
 
 
 def fail(
@@ -140,7 +135,7 @@ def fail(
     """This attempt failed: the job waits for the next one, or is dead. Raises LeaseLost."""
     attempt = tx.execute(select(job.c.attempt).where(job.c.id == lease.id)).scalar_one()
     if attempt >= attempts:
-        _end(tx, lease, JobEvent.GIVE_UP, code, reason)
+        _end(tx, lease, JobEvent.GIVE_UP, code, reason, notice_due=True)
         return JobState.DEAD
     _end(tx, lease, JobEvent.FAIL, code, reason, not_before=Now(backoff_s * 2 ** (attempt - 1)))
     return JobState.RETRY_WAIT
@@ -148,7 +143,7 @@ def fail(
 
 def give_up(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
     """Another attempt would end the same way: the job is dead. Raises LeaseLost."""
-    _end(tx, lease, JobEvent.GIVE_UP, code, reason)
+    _end(tx, lease, JobEvent.GIVE_UP, code, reason, notice_due=True)
 
 
 def hand_back(tx: Transaction, lease: Lease) -> None:
@@ -179,6 +174,7 @@ def expire(tx: Transaction, attempts: int) -> list[int]:
             lease_owner=None,
             lease_expires_at=None,
             not_before=Now(),
+            notice_due=row.attempt >= attempts,
             reason_code="LEASE_EXPIRED",
             reason="the worker was lost during the run",
         )
@@ -213,6 +209,7 @@ def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: 
         not_before=Now(),
         pipeline_version=pipeline_version,
         pipeline_digest=pipeline_digest,
+        notice_due=False,
         reason_code=None,
         reason=None,
     )
@@ -220,12 +217,12 @@ def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: 
 
 def release(tx: Transaction, job_id: int) -> None:
     """An administrator lets a held job go on. Raises NotFound, IllegalTransition."""
-    _move(tx, _row(tx, job_id), JobEvent.RELEASE, reason=None)
+    _move(tx, _row(tx, job_id), JobEvent.RELEASE, notice_due=False, reason_code=None, reason=None)
 
 
 def hold(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
     """What this run made must not leave; an administrator looks first. Raises LeaseLost."""
-    _end(tx, lease, JobEvent.HOLD, code, reason, fence=lease.fence + 1)
+    _end(tx, lease, JobEvent.HOLD, code, reason, fence=lease.fence + 1, notice_due=True)
 
 
 def hold_study(tx: Transaction, StudyInstanceUID: str, reason: str) -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,11 @@ from hypothesis import strategies as st
 from dicomnode.errors import IllegalTransition, LeaseLost, NotFound
 from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import SETTLED, TRANSITIONS, JobEvent, JobState, Lease, Priority, advance
-from dicomnode.store import jobs, overview
+from dicomnode.model.result import ResultRole
+from dicomnode.store import catalog, deliveries, jobs, overview, results
 from dicomnode.store.database import Database
 
-from .builders import complete_series, encoded, new_job
+from .builders import arrival, complete_series, encoded, finished_job, new_job
 
 
 @pytest.fixture
@@ -230,3 +233,50 @@ def test_each_job_of_a_study_knows_its_place(database: Database):
     with database.begin() as tx:
         ids = [new_job(tx, completion_id, key) for key in ("a", "b")]
         assert [jobs.place_in_study(tx, jobs.get(tx, id_)) for id_ in ids] == [0, 1]
+
+
+def test_a_job_that_ended_without_a_result_owes_one_notice(database: Database):
+    completion_id = complete_series(database)
+    with database.begin() as tx:
+        new_job(tx, completion_id)
+    job = claim(database)
+    with database.begin() as tx:
+        assert jobs.next_notice(tx) is None
+        jobs.refuse(tx, job.lease, "NOT_MR", "The series is not MR.")
+        owing = jobs.next_notice(tx)
+        assert (owing.id, owing.state, owing.reason_code) == (job.id, "refused", "NOT_MR")
+        assert len(jobs.give_notice(tx, owing, [(encoded(), StoredObject("a" * 64, 1))])) == 1
+        assert jobs.next_notice(tx) is None
+        assert jobs.give_notice(tx, owing, [(encoded(2), StoredObject("b" * 64, 1))]) == []
+
+
+def test_a_job_that_was_started_again_before_its_notice_owes_none(database: Database):
+    completion_id = complete_series(database)
+    with database.begin() as tx:
+        new_job(tx, completion_id)
+    job = claim(database)
+    with database.begin() as tx:
+        jobs.give_up(tx, job.lease, "RUN_CRASHED", "why")
+        owing = jobs.next_notice(tx)
+        jobs.retry(tx, job.id, "1", "d")
+        assert jobs.give_notice(tx, owing, [(encoded(), StoredObject("a" * 64, 1))]) == []
+
+
+def test_what_may_have_reached_a_destination_is_withdrawn_once_and_nothing_else(database: Database):
+    first = finished_job(database, results=2)
+    with database.begin() as tx:
+        assert results.offered(tx, first) == []
+        deliveries.claim(tx, "pacs", 30, str, limit=1)
+        assert [ref.SOPInstanceUID for ref in results.offered(tx, first)] == ["2.25.1.1"]
+        catalog.add_instance(tx, arrival(4))
+        catalog.complete_ordered(tx, "1.2.3.4")
+        newer = next(c for c in catalog.unrouted(tx) if c.generation == 2)
+        new_job(tx, newer.id, "newer")
+        job = jobs.claim(tx, "w1", 30)
+        assert [ref.SOPInstanceUID for ref in results.offered(tx, job)] == ["2.25.1.1"]
+        withdrawal = replace(encoded(8), role=ResultRole.WITHDRAWAL)
+        made = [(withdrawal, StoredObject("a" * 64, 1)), (encoded(9), StoredObject("b" * 64, 1))]
+        for result_id in jobs.finish(tx, job.lease, made):
+            deliveries.add(tx, result_id, "pacs")
+        deliveries.claim(tx, "pacs", 30, str)
+        assert [ref.SOPInstanceUID for ref in results.offered(tx, job)] == ["2.25.9.1"]
