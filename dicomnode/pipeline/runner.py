@@ -49,19 +49,23 @@ class RunOutcome:
 
 
 class Runner:
-    """Runs one pipeline, a job at a time. Not for several threads; start it from one that lives as long."""
+    """Runs one pipeline, a job at a time. Not for several threads; start it from one that lives as long.
+
+    `inputs` is the folder under which every input lies: of what is the node's, the child can read only that.
+    """
 
     def __init__(
         self,
         pipeline: InstalledPipeline,
         device: str,
         scratch: Path,
+        inputs: Path,
         *,
         start_limit_s: float = 120.0,
         recycle_after: int = 100,
     ) -> None:
         self.pipeline = pipeline
-        self._device, self._scratch = device, scratch.resolve()
+        self._device, self._scratch, self._inputs = device, scratch.resolve(), inputs.resolve()
         self._start_limit_s, self._recycle_after = start_limit_s, recycle_after
         self._child: ChildProcess | None = None
         self._runs = 0
@@ -73,14 +77,15 @@ class Runner:
 
     def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Load the model, where none is warm. Raises RunFailed, RunCrashed, RunTimedOut, RunCancelled."""
-        if self._child is not None and self._child.alive:
-            return
-        self.close()
+        if self._child is not None:
+            if self._child.alive:
+                return
+            self.close()
         self._own.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stderr.unlink(missing_ok=True)
         code = Path(dicomnode.__file__).parents[1]
         command = [sys.executable, "-m", "dicomnode.pipeline.child", str(self.pipeline.folder)]
-        command += [str(self._own), self._device, str(os.getpid())]
+        command += [str(self._own), str(self._inputs), self._device, str(os.getpid())]
         self._child = ChildProcess(command, child_environment(os.environ, self._own, code), self._stderr)
         self._runs = 0
         try:
@@ -159,7 +164,8 @@ class Runner:
     ) -> RunOutcome:
         deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
         child = self._warm
-        child.send(Request(paths=tuple(str(path.resolve()) for path in paths)), deadline, cancelled)
+        request = Request(paths=tuple(str(path.resolve()) for path in paths), stack=geometry.stack)
+        child.send(request, deadline, cancelled)
         decoded = self._await(deadline, cancelled)
         if not isinstance(decoded, Decoded):
             raise RunFailed("ProtocolError", "decode")

@@ -1,7 +1,8 @@
 """What a child gives up before it loads a bundle's code. Linux; what the kernel refuses is reported.
 
-The child gets namespaces of its own for users, network and processes. Where there are none, it still has
-a session of its own, a bare environment, and dies with its parent, but could open connections.
+The child gets namespaces of its own for users, network and processes, and can open only the files that a
+run needs: not the database, not the configuration. Where the kernel has neither, it still has a session of
+its own, a bare environment, and dies with its parent.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+
+import dicomnode
+from dicomnode.pipeline.landlock import restrict
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWPID = 0x20000000
@@ -28,11 +32,15 @@ _PASSED = frozenset(
     | {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"}
 )
 _PASSED_PREFIX = "NVIDIA_"
+_SYSTEM = (
+    *("/usr", "/lib", "/lib64", "/bin", "/opt", "/proc", "/sys"),
+    *("/etc/ld.so.cache", "/etc/localtime", "/etc/passwd", "/etc/group", "/etc/nsswitch.conf"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """Whether the process is without a network, and if not, why."""
+    """Whether the process is without a network and without the node's files, and if not, why."""
 
     isolated: bool
     why: str = ""
@@ -55,9 +63,10 @@ def child_environment(environment: Mapping[str, str], scratch: Path, code: Path)
     }
 
 
-def enter(parent: int, scratch: Path, keep: tuple[int, ...]) -> Isolation:
+def enter(parent: int, scratch: Path, readable: tuple[Path, ...], keep: tuple[int, ...]) -> Isolation:
     """Give up what a bundle does not need; returns in the process that is to run it.
 
+    It can write to `scratch` and to devices, and read those, `readable`, Python and the system's libraries.
     `keep` are the descriptors beyond 0, 1 and 2 that stay open. Must be called before any thread is started.
     """
     os.umask(0o077)
@@ -72,9 +81,23 @@ def enter(parent: int, scratch: Path, keep: tuple[int, ...]) -> Isolation:
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    refusal = restrict([*readable, *_system_paths()], [scratch, Path("/dev")])
     if own_processes:
         _become_first_process(libc, keep)
-    return isolation
+    why = "; ".join(filter(None, (isolation.why, refusal)))
+    return Isolation(not why, why)
+
+
+def _system_paths() -> Iterator[Path]:
+    """Where Python, what it imports, and the libraries below it lie.
+
+    Not the folder that holds the package: in a checkout, that is where the node keeps its data.
+    """
+    code = Path(dicomnode.__file__).parent
+    yield code
+    yield from (Path(sys.prefix), Path(sys.base_prefix))
+    yield from (Path(entry) for entry in sys.path if entry and Path(entry) != code.parent)
+    yield from map(Path, _SYSTEM)
 
 
 def _close_all_but(keep: tuple[int, ...]) -> None:

@@ -40,6 +40,7 @@ def runner_of(install, tmp_path) -> Iterator[Callable[..., Runner]]:
                 install(edit, **options),
                 "cpu",
                 tmp_path / "scratch",
+                tmp_path,
                 start_limit_s=start_limit_s,
                 recycle_after=recycle_after,
             )

@@ -57,6 +57,27 @@ def test_a_bundle_finds_no_secret_of_the_node_in_any_environment(runner_of, seri
         node.communicate(b"\n")
 
 
+def test_a_bundle_cannot_read_the_nodes_database_and_settings_or_write_beside_its_own_folder(
+    runner_of, series, tmp_path_factory
+):
+    elsewhere = tmp_path_factory.mktemp("node")
+    database = elsewhere / "dicomnode.sqlite3"
+    database.write_bytes(b"rows")
+    attempts = (
+        f"open({str(database)!r}, 'rb')",
+        f"open({str(elsewhere / 'new')!r}, 'w')",
+        f"os.listdir({str(elsewhere)!r})",
+        f"open({str(series[0])!r}, 'ab')",
+        f"open({str(ROOT / 'config.toml')!r})",
+        "open('/etc/shadow')",
+    )
+    probe = "".join(
+        f"try:\n    {attempt}\nexcept PermissionError:\n    pass\nelse:\n    raise KeyError\n"
+        for attempt in attempts
+    )
+    run(runner_of(extra=f"exec({probe!r}); open('own', 'w').write('x')"), series)
+
+
 def test_only_the_allowed_environment_is_passed_on(tmp_path):
     given = {
         "PATH": "/bin",
@@ -71,7 +92,9 @@ def test_only_the_allowed_environment_is_passed_on(tmp_path):
 
 
 def test_killing_the_node_ends_the_bundle_and_what_it_started(tmp_path, series):
-    fifo = tmp_path / "fifo"
+    own = tmp_path / "s" / "child"
+    own.mkdir(parents=True)
+    fifo = own / "fifo"
     os.mkfifo(fifo)
     # The bundle and a process of its own session hold the fifo open: it ends when both are gone.
     extra = (
@@ -83,7 +106,7 @@ def test_killing_the_node_ends_the_bundle_and_what_it_started(tmp_path, series):
         "from dicomnode.pipeline.registry import open_pipeline\n"
         "from dicomnode.pipeline.runner import Runner\n"
         f"pipeline = open_pipeline(Path({str(folder)!r}), lambda _: None)\n"
-        f"runner = Runner(pipeline, 'cpu', Path({str(tmp_path / 's')!r}))\n"
+        f"runner = Runner(pipeline, 'cpu', Path({str(tmp_path / 's')!r}), Path({str(tmp_path)!r}))\n"
         "from tests.pipeline.conftest import run\n"
         f"run(runner, [Path(p) for p in {[str(p) for p in series]!r}])\n"
     )
