@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from dicomnode.imaging.headers import UNREADABLE
 
@@ -51,3 +53,24 @@ def number_of(ds: Dataset, keyword: str) -> float | None:
     """The first value as a finite number, or None."""
     numbers = numbers_of(ds, keyword)
     return numbers[0] if numbers else None
+
+
+def alike(headers: Sequence[Dataset], *keywords: str) -> bool:
+    """Whether all headers surely have the same values in these attributes, seen without converting them.
+
+    Most of what a series says, each of its headers says again: this spares reading it each time.
+    """
+    return all(_alike([ds.get_item(tag) for ds in headers]) for tag in map(Tag, keywords))
+
+
+def _alike(elements: Sequence[DataElement | RawDataElement | None]) -> bool:
+    if any(element is None for element in elements):
+        return all(element is None for element in elements)
+    raw = [element for element in elements if isinstance(element, RawDataElement)]
+    read = [element for element in elements if isinstance(element, DataElement)]
+    if any(element.value != alike[0].value for alike in (raw, read) for element in alike):
+        return False
+    try:
+        return not raw or not read or convert_raw_data_element(raw[0]).value == read[0].value
+    except UNREADABLE:
+        return False

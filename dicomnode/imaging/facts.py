@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from dicomnode.imaging.elements import number_of, numbers_of, text_of
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.planes import first_plane
 from dicomnode.imaging.volume import Volume
 
 Facts: TypeAlias = dict[str, str | float | int]
@@ -60,13 +61,16 @@ _DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 def series_facts(ds: Dataset, instances: int) -> Facts:
     """What one header of a series of `instances` instances says; times in ms, lengths in mm, angles in °.
 
-    `pixel_spacing` is the larger of the two; `laterality` falls back to ImageLaterality (PS3.3 C.7.3.1).
+    `pixel_spacing` is the larger of the two; `laterality` falls back to ImageLaterality (PS3.3 C.7.3.1). Of a
+    multi-frame instance the first frame speaks.
     """
+    frames = int(number_of(ds, "NumberOfFrames") or 1)
+    ds = first_plane(ds)
     facts: Facts = {name: text_of(ds, keyword) for name, keyword in _SERIES_TEXTS.items()}
     facts["laterality"] = facts["laterality"] or text_of(ds, "ImageLaterality")
     facts["transfer_syntax"] = text_of(getattr(ds, "file_meta", Dataset()), "TransferSyntaxUID")
     facts["instances"] = instances
-    facts["frames"] = int(number_of(ds, "NumberOfFrames") or 1)
+    facts["frames"] = frames
     for name, keyword in _SERIES_NUMBERS.items():
         if (number := number_of(ds, keyword)) is not None:
             facts[name] = number

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.preview import Preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Findings:
     """`labels`: uint8, shape (slices, rows, columns), 0 is background, on the grid of `geometry`.
 
     `maps`: float32 by the name of the manifest, each of that shape. `answers`: the chosen name by question.
+    `preview`: planes of the input to draw; None where no picture is wanted.
     """
 
     labels: NDArray[np.uint8]
@@ -46,3 +48,4 @@ class Findings:
     maps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     marks: tuple[MarkFound, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
+    preview: Preview | None = None

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
 from dicomnode.errors import Refused
+from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.geometry import Geometry, series_geometry
-from dicomnode.imaging.headers import UNREADABLE, read_headers
-from dicomnode.imaging.pixels import modality_values, require_grey
+from dicomnode.imaging.headers import UNREADABLE, Instance, read_instances
+from dicomnode.imaging.pixels import StoredFrames, to_modality_values
+from dicomnode.imaging.planes import is_multi_frame
+from dicomnode.imaging.stacks import Choose
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-_DECODERS = 4
+_MOST_DECODERS = 8
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _XYZ_TO_INDEX = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], np.float64)
 """Takes (column, row, slice, 1) to (slice, row, column, 1)."""
@@ -32,22 +39,36 @@ class Volume:
     geometry: Geometry
 
 
-def read_volume(paths: Sequence[Path]) -> Volume:
+def read_volume(paths: Sequence[Path], choose: Choose | None = None) -> Volume:
     """Decode every slice of one series; the order of `paths` does not matter.
 
-    Raises Refused: NOT_DICOM, NOT_AN_IMAGE, COLOUR, MONOCHROME1, PIXELS_UNREADABLE and the codes of
-    `series_geometry`.
+    Raises Refused: NOT_DICOM, PIXELS_UNREADABLE and the codes of `series_geometry`.
     """
-    headers = read_headers(paths)
-    require_grey(headers)
-    geometry, ordered = series_geometry(headers)
-    path_of = {id(ds): path for ds, path in zip(headers, paths, strict=True)}
-    files = [path_of[id(ds)] for ds in ordered]
+    instances = read_instances(paths)
+    geometry, headers = series_geometry([instance.ds for instance in instances], choose)
+    return Volume(decode_planes(instances, geometry, headers), geometry)
+
+
+def decode_planes(
+    instances: Sequence[Instance], geometry: Geometry, headers: Sequence[Dataset]
+) -> NDArray[np.float32]:
+    """The modality values of the planes of `geometry`, whose headers these are, in their order.
+
+    Raises Refused PIXELS_UNREADABLE.
+    """
     array = np.empty(geometry.shape, np.float32)
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        for index, values in enumerate(_decoded(pool, files)):
-            array[index] = values
-    return Volume(array, geometry)
+    work = list(_work(instances, geometry, headers, array))
+    if not any(instance.ds.file_meta.TransferSyntaxUID.is_encapsulated for instance in instances):
+        # Threads would cost more than there is to do at once.
+        _do(work)
+        return array
+    with ThreadPoolExecutor(min(_MOST_DECODERS, os.cpu_count() or 1)) as pool:
+        try:
+            _do([pool.submit(decode).result for decode in work])
+        except Refused:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return array
 
 
 def to_ras_xyz(array: NDArray[Scalar], geometry: Geometry) -> tuple[NDArray[Scalar], NDArray[np.float64]]:
@@ -68,13 +89,49 @@ def from_xyz(array: NDArray[Scalar], geometry: Geometry) -> NDArray[Scalar]:
     return array.transpose(2, 1, 0)
 
 
-def _decoded(pool: ThreadPoolExecutor, files: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """The modality values of each file, in order; raises Refused PIXELS_UNREADABLE."""
-    for number, future in enumerate([pool.submit(modality_values, file) for file in files], 1):
+class _ReadOnce:
+    """The pixels of a multi-frame instance, read from its file by the first thread that asks."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance, self._lock = instance, Lock()
+        self._stored: StoredFrames | None = None
+
+    def __call__(self) -> StoredFrames:
+        with self._lock:
+            if self._stored is None:
+                self._stored = StoredFrames(self._instance)
+            return self._stored
+
+
+def _work(
+    instances: Sequence[Instance],
+    geometry: Geometry,
+    headers: Sequence[Dataset],
+    array: NDArray[np.float32],
+) -> Iterator[Callable[[], None]]:
+    """What fills each slice of `array`, in their order."""
+    stored: dict[str, Callable[[], StoredFrames]] = {
+        text_of(instance.ds, "SOPInstanceUID"): (
+            _ReadOnce(instance) if is_multi_frame(instance.ds) else partial(StoredFrames, instance)
+        )
+        for instance in instances
+    }
+    for frame, header, out in zip(geometry.frames, headers, array, strict=True):
+        yield partial(_decode, stored[frame.SOPInstanceUID], frame.frame, header, out)
+
+
+def _decode(
+    stored: Callable[[], StoredFrames], frame: int | None, header: Dataset, out: NDArray[np.float32]
+) -> None:
+    to_modality_values(stored().decode(frame), header, out)
+
+
+def _do(slices: Sequence[Callable[[], None]]) -> None:
+    for number, decode in enumerate(slices, 1):
         try:
-            yield future.result()
+            decode()
         except UNREADABLE as error:
             kind = type(error).__name__
             raise Refused(
-                "PIXELS_UNREADABLE", f"slice {number} of {len(files)} cannot be decoded ({kind})"
+                "PIXELS_UNREADABLE", f"slice {number} of {len(slices)} cannot be decoded ({kind})"
             ) from None

@@ -11,6 +11,7 @@ import cel
 
 from dicomnode.errors import RuleError
 from dicomnode.imaging.facts import SERIES_FACTS
+from dicomnode.imaging.stacks import STACK_FACTS
 from dicomnode.rules.tokens import fact_names, loops, patterns, split
 
 Facts = Mapping[str, Mapping[str, object]]
@@ -26,10 +27,11 @@ _FUNCTIONS = frozenset(
     | {"timestamp", "uint"}
 )
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)")
-_IN_HEADER = ("series", "study")
+_IN_HEADER = ("series", "stack", "study")
 
 PIPELINE_FACTS: Known = {
     "series": SERIES_FACTS,
+    "stack": STACK_FACTS,
     "volume": frozenset({"spacing", "shape", "extent_mm", "minimum", "maximum"}),
     "segments": frozenset(),
     "all": frozenset({"volume_ml", "mean", "sd", "largest_component"}),
@@ -154,7 +156,7 @@ def _evaluate(program: cel.Program, facts: Facts) -> object:
     """The value, or what CEL raised: a KeyError for an absent fact, a TypeError for a mix-up."""
     try:
         return program.execute(dict(facts))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         return error
 
 

@@ -24,18 +24,23 @@ def mr_headers(
     shape: tuple[int, int, int] = (5, 12, 10),
     spacing: tuple[float, float, float] = (0.8, 1.1, 2.5),
     origin: Sequence[float] = (-31.25, 12.5, 40.75),
+    slant: tuple[float, float] = (0.0, 0.0),
 ) -> list[Dataset]:
-    """Headers in slice order; `spacing` is (row, column, slice) in mm, `origin` of the first, LPS mm."""
+    """Headers in slice order; `spacing` is (row, column, slice) in mm, `origin` of the first, LPS mm.
+
+    `slant`: how many mm each slice lies further down its rows and along its columns than the one before.
+    """
     along_row, along_column = np.array(orientation, float)
     normal = np.cross(along_row, along_column)
     series = _series(along_row, along_column, shape, spacing)
+    step = normal * spacing[2] + along_column * slant[0] + along_row * slant[1]
     headers = []
     for index in range(shape[0]):
         ds = copy.deepcopy(series)
         ds.SOPInstanceUID = generate_uid()
         # Scanners do not number along the normal; whoever trusts this is found out.
         ds.InstanceNumber = shape[0] - index
-        ds.ImagePositionPatient = decimals(np.array(origin, float) + normal * spacing[2] * index)
+        ds.ImagePositionPatient = decimals(np.array(origin, float) + step * index)
         headers.append(ds)
     return headers
 

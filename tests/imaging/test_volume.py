@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pydicom
 import pytest
 
 from dicomnode.errors import Refused
 from dicomnode.imaging.geometry import series_geometry
-from dicomnode.imaging.headers import read_headers
-from dicomnode.imaging.pixels import modality_values, require_grey
+from dicomnode.imaging.headers import read_headers, read_instances
+from dicomnode.imaging.pixels import StoredFrames, to_modality_values
 from dicomnode.imaging.volume import from_xyz, read_volume, to_ras_xyz
 from tests.imaging.builders import OBLIQUE, mr_headers, write_series
 
@@ -47,15 +48,44 @@ def test_a_slice_that_cannot_be_decoded_is_named_by_its_place(tmp_path):
     assert caught.value.code == "PIXELS_UNREADABLE"
 
 
-@pytest.mark.parametrize(
-    ("photometric", "code"), [("RGB", "COLOUR"), ("MONOCHROME1", "MONOCHROME1"), ("", "NOT_AN_IMAGE")]
-)
-def test_only_grey_images_make_a_volume(photometric, code):
+def test_a_volume_for_inverted_display_keeps_its_values(tmp_path):
     headers = mr_headers()
-    headers[1].PhotometricInterpretation = photometric
-    with pytest.raises(Refused) as caught:
-        require_grey(headers)
-    assert caught.value.code == code
+    for ds in headers:
+        ds.PhotometricInterpretation = "MONOCHROME1"
+    frames = np.arange(600, dtype=np.uint16).reshape(5, 12, 10)
+    assert np.array_equal(read_volume(write_series(headers, frames, tmp_path)).array, frames)
+
+
+def test_bits_above_those_stored_are_no_part_of_a_value(tmp_path):
+    headers = mr_headers()
+    frames = np.random.default_rng(0).integers(0, 4096, (5, 12, 10)).astype(np.uint16)
+    paths = write_series(headers, frames | 0x3000, tmp_path)
+    for path in paths:
+        ds = pydicom.dcmread(path)
+        ds.BitsStored, ds.HighBit = 12, 11
+        ds.save_as(path)
+    assert np.array_equal(read_volume(paths).array, frames)
+
+
+def test_a_modality_lut_is_looked_up(tmp_path):
+    headers = mr_headers()
+    for ds in headers:
+        lut = pydicom.Dataset()
+        lut.LUTDescriptor, lut.ModalityLUTType = [4, 0, 16], "US"
+        lut.LUTData = np.array([7, 70, 700, 7000], "<u2").tobytes()
+        lut["LUTData"].VR = "OW"
+        ds.ModalityLUTSequence = [lut]
+    paths = write_series(headers, np.full((5, 12, 10), 2, np.uint16), tmp_path)
+    assert set(np.unique(read_volume(paths).array)) == {700}
+
+
+def test_an_instance_without_pixels_cannot_be_decoded(tmp_path):
+    paths = write_series(mr_headers(), np.zeros((5, 12, 10), np.uint16), tmp_path)
+    ds = pydicom.dcmread(paths[0])
+    del ds.PixelData
+    ds.save_as(paths[0])
+    with pytest.raises(Refused, match=r"slice 1 of 5 cannot be decoded \(ValueError\)"):
+        read_volume(paths)
 
 
 def test_what_is_no_dicom_file_is_refused(tmp_path):
@@ -68,8 +98,16 @@ def test_what_is_no_dicom_file_is_refused(tmp_path):
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_every_lossless_transfer_syntax_gives_the_same_values(name, shared_data):
     folder = shared_data / "codecs"
-    expected = modality_values(folder / "CTImage_original.dcm")
-    assert np.array_equal(modality_values(folder / f"CTImage_{name}.dcm"), expected)
+    assert np.array_equal(
+        values_of(folder / f"CTImage_{name}.dcm"), values_of(folder / "CTImage_original.dcm")
+    )
+
+
+def values_of(path):
+    (instance,) = read_instances([path])
+    out = np.empty((instance.ds.Rows, instance.ds.Columns), np.float32)
+    to_modality_values(StoredFrames(instance).decode(None), instance.ds, out)
+    return out
 
 
 def test_a_voxel_keeps_its_place_in_ras_on_an_oblique_grid():

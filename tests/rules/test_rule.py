@@ -45,6 +45,10 @@ def test_a_type_mix_up_does_not_match_and_is_named():
     assert verdict.note == "the types do not go together: series.description is text"
 
 
+def test_a_division_by_zero_does_not_match():
+    assert Rule("0 / 0 == 1").holds(FACTS).note == "cannot be evaluated"
+
+
 def test_something_that_is_no_condition_does_not_match():
     verdict = Rule("series.instances").holds(FACTS)
     assert not verdict.matched
