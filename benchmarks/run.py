@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import main_job
+import reading
+import segmentation
 from rich.console import Console
 from rich.table import Table
 
 BUILD = Path(__file__).parents[1] / "build"
-BENCHMARKS = (main_job.measure,)
+BENCHMARKS = (main_job.measure, reading.measure, segmentation.measure)
 
 
 def main() -> int:

@@ -63,6 +63,12 @@ class Condition(_Section):
     reason: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Select(_Section):
+    """Which stack of a series the pipeline takes: CEL over `stack` that holds for one of them."""
+
+    when: str
+
+
 class Segment(_Section):
     """One segment: its value in the label map, and how it is called, coded and coloured.
 
@@ -171,11 +177,16 @@ class Question(_Section):
     choice: Annotated[tuple[Choice, ...], Field(min_length=2)]
 
 
+_OF_THE_NODE = frozenset({ResultRole.NOTICE, ResultRole.WITHDRAWAL})
+_IN_THE_PATIENT = frozenset({ResultRole.PARAMETRIC_MAP, ResultRole.DERIVED, ResultRole.RTSTRUCT})
+
+
 class Manifest(_Section):
     """The whole of `pipeline.toml`."""
 
     pipeline: PipelineSection
     algorithm: Algorithm
+    select: Select | None = None
     require: tuple[Condition, ...] = ()
     segment: tuple[Segment, ...] = ()
     mark: tuple[Mark, ...] = ()
@@ -190,6 +201,15 @@ class Manifest(_Section):
         _require_distinct("segments", "label", [str(segment.label) for segment in self.segment])
         for what in ("segment", "mark", "map", "question", "value"):
             _require_distinct(f"{what}s", "name", [item.name for item in getattr(self, what)])
+        return self
+
+    @model_validator(mode="after")
+    def _outputs_can_be_made(self) -> Manifest:
+        for role in self.pipeline.outputs:
+            if role in _OF_THE_NODE:
+                raise ValueError(f"{role} is no output of a pipeline: the node makes it")
+            if self.pipeline.input == "projection" and role in _IN_THE_PATIENT:
+                raise ValueError(f"{role} needs a place in the patient, which a projection does not have")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,8 @@ from monai.transforms import Compose, LoadImage, LoadImaged, SaveImage, SaveImag
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from dicomnode.imaging.findings import MarkFound
+from dicomnode.imaging.geometry import Geometry
 from dicomnode.imaging.volume import Volume, from_xyz, to_ras_xyz
 from dicomnode.model.manifest import Manifest
 from dicomnode.pipeline.registry import INFERENCE
@@ -26,11 +28,15 @@ _FILES = (LoadImage, LoadImaged, SaveImage, SaveImaged)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`labels`: uint8 (slices, rows, columns); `values` as declared; `timings` in seconds by stage."""
+    """`labels`: uint8 (slices, rows, columns); `timings` in seconds by stage; the rest as declared, as
+    `imaging.findings.Findings` has it."""
 
     labels: NDArray[np.uint8]
     values: Mapping[str, float]
     timings: Mapping[str, float]
+    maps: Mapping[str, NDArray[np.float32]]
+    marks: tuple[MarkFound, ...]
+    answers: Mapping[str, str]
 
 
 class Bundle:
@@ -38,7 +44,7 @@ class Bundle:
 
     def __init__(self, folder: Path, manifest: Manifest, device: str, scratch: Path) -> None:
         self.device = _device(device)
-        self._values = tuple(value.name for value in manifest.value)
+        self._manifest = manifest
         # Compiled files beside the scripts are not in the digest: they are neither read nor written.
         sys.pycache_prefix = str(scratch / "pycache")
         sys.path.insert(0, str(folder))
@@ -57,13 +63,29 @@ class Bundle:
         self._inferer = parser.get_parsed_content("inferer")
 
     def run(self, volume: Volume, on_stage: Callable[[str], None]) -> Answer:
-        """Label one volume. Raises ValueError where the answer is no label map on the volume's grid."""
+        """Run over one volume.
+
+        Raises ValueError where the label map or a map is not on the volume's grid, KeyError where something
+        is not there that the manifest declares.
+        """
         timings: dict[str, float] = {}
         with torch.inference_mode():
             data = self._timed(timings, on_stage, "preprocess", lambda: self._prepare(volume))
             data["pred"] = self._timed(timings, on_stage, "forward", lambda: self._forward(data["image"]))
             data = self._timed(timings, on_stage, "postprocess", lambda: self._postprocessing(data))
-        return Answer(_labels(data["pred"], volume), _scalars(data, self._values), timings)
+        declared, geometry = self._manifest, volume.geometry
+        return Answer(
+            labels=_labels(data["pred"], geometry)
+            if declared.segment
+            else np.zeros(geometry.shape, np.uint8),
+            values={value.name: float(data[value.name]) for value in declared.value},
+            timings=timings,
+            maps={each.name: _map(data[each.name], geometry) for each in declared.map},
+            marks=tuple(
+                _mark(mark.name, found) for mark in declared.mark for found in _each(data[mark.name])
+            ),
+            answers={question.name: str(data[question.name]) for question in declared.question},
+        )
 
     def _prepare(self, volume: Volume) -> dict[str, Any]:
         array, affine = to_ras_xyz(volume.array, volume.geometry)
@@ -105,19 +127,40 @@ def _in_memory(transforms: Any) -> Compose:
     return Compose([step for step in transforms.transforms if not isinstance(step, _FILES)])
 
 
-def _labels(answer: Any, volume: Volume) -> NDArray[np.uint8]:
-    pred = answer.as_tensor() if isinstance(answer, MetaTensor) else torch.as_tensor(answer)
-    pred = pred.detach().cpu()
-    if pred.ndim == 4 and pred.shape[0] == 1:
-        pred = pred[0]
-    if tuple(pred.shape) != volume.geometry.shape[::-1]:
-        raise ValueError("pred is not on the grid of the input")
+def _labels(answer: Any, geometry: Geometry) -> NDArray[np.uint8]:
+    pred = _on_grid(answer, geometry, "pred")
     if pred.is_floating_point() and not bool((pred == pred.round()).all()):
         raise ValueError("pred holds no whole numbers")
     if int(pred.min()) < 0 or int(pred.max()) > 255:
         raise ValueError("pred holds no labels from 0 to 255")
-    return np.ascontiguousarray(from_xyz(pred.to(torch.uint8).numpy(), volume.geometry))
+    return np.ascontiguousarray(from_xyz(pred.to(torch.uint8).numpy(), geometry))
 
 
-def _scalars(data: Mapping[Any, Any], names: tuple[str, ...]) -> dict[str, float]:
-    return {name: float(data[name]) for name in names}
+def _map(answer: Any, geometry: Geometry) -> NDArray[np.float32]:
+    values = _on_grid(answer, geometry, "a map").to(torch.float32).numpy()
+    return np.ascontiguousarray(from_xyz(values, geometry))
+
+
+def _on_grid(answer: Any, geometry: Geometry, what: str) -> torch.Tensor:
+    """The answer as a tensor (X, Y, Z), with or without a channel before these."""
+    tensor = answer.as_tensor() if isinstance(answer, MetaTensor) else torch.as_tensor(answer)
+    tensor = tensor.detach().cpu()
+    if tensor.ndim == 4 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if tuple(tensor.shape) != geometry.shape[::-1]:
+        raise ValueError(f"{what} is not on the grid of the input")
+    return tensor
+
+
+def _each(found: Any) -> list[Any]:
+    return list(found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else found)
+
+
+def _mark(name: str, found: Any) -> MarkFound:
+    """A mark is one point (X, Y, Z), a list of points, or both as `points` beside a `probability`."""
+    told = found if isinstance(found, Mapping) else {"points": found}
+    points = np.atleast_2d(np.array(_each(told["points"]), np.float64))
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f"{name} has points that are not (X, Y, Z)")
+    probability = told.get("probability")
+    return MarkFound(name, points[:, ::-1].copy(), None if probability is None else float(probability))

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -15,9 +15,11 @@ from dicomnode.errors import Refused
 from dicomnode.model.manifest import Manifest
 from dicomnode.pipeline.contract import (
     LABELS,
+    PREVIEW,
     Decoded,
     Done,
     Failed,
+    Mark,
     Order,
     Proceed,
     Progress,
@@ -30,6 +32,7 @@ from dicomnode.pipeline.contract import (
     VolumeFacts,
     decode_order,
     encode,
+    map_file,
 )
 from dicomnode.pipeline.manifest import load_manifest
 from dicomnode.pipeline.sandbox import claim_pipes, enter
@@ -60,10 +63,10 @@ class _Place:
     stage = "start"
 
 
-def main(folder: Path, scratch: Path, device: str, parent: int) -> None:
+def main(folder: Path, scratch: Path, inputs: Path, device: str, parent: int) -> None:
     """Serve until the parent closes its end."""
     orders, replies = claim_pipes()
-    isolation = enter(parent, scratch, (orders, replies))
+    isolation = enter(parent, scratch, (folder, inputs), (orders, replies))
     pipes = _Pipes(os.fdopen(orders, "rb"), os.fdopen(replies, "wb"))
     place = _Place()
     try:
@@ -96,25 +99,40 @@ def _serve(
         pipes.say(Progress.model_validate({"stage": stage}))
 
     started = time.monotonic()
-    volume = _decode(request, on_stage, pipes)
+    volume = _decode(request, manifest, on_stage, pipes)
     decoded = time.monotonic()
     if not _may_proceed(pipes):
         return
-    answer = bundle.run(volume, on_stage)
+    answer = _run_upright(bundle, volume, on_stage)
     measured = time.monotonic()
     done = _done(volume, answer, manifest, scratch, on_stage)
     timings = {"decode": decoded - started, **answer.timings, "measure": time.monotonic() - measured}
     pipes.say(done.model_copy(update={"timings": timings}))
 
 
-def _decode(request: Request, on_stage: Callable[[str], None], pipes: _Pipes) -> Volume:
+def _decode(request: Request, manifest: Manifest, on_stage: Callable[[str], None], pipes: _Pipes) -> Volume:
     from dicomnode.imaging.facts import volume_facts
-    from dicomnode.imaging.volume import read_volume
+    from dicomnode.imaging.inputs import read_input
 
     on_stage("decode")
-    volume = read_volume([Path(path) for path in request.paths])
+    paths, stack = [Path(path) for path in request.paths], request.stack
+    choose = (lambda facts: facts["index"] == stack) if stack else None
+    volume = read_input(paths, manifest.pipeline.input, choose)
     pipes.say(Decoded(volume=VolumeFacts.model_validate(volume_facts(volume))))
     return volume
+
+
+def _run_upright(bundle: Bundle, volume: Volume, on_stage: Callable[[str], None]) -> Answer:
+    """What the bundle finds in an upright stack, on the grid of `volume`, whose stack may be slanted."""
+    from dicomnode.imaging.shear import deskew, reskew, reskew_points
+
+    answer, geometry = bundle.run(deskew(volume), on_stage), volume.geometry
+    return replace(
+        answer,
+        labels=reskew(answer.labels, geometry),
+        maps={name: reskew(values, geometry) for name, values in answer.maps.items()},
+        marks=tuple(replace(mark, points=reskew_points(mark.points, geometry)) for mark in answer.marks),
+    )
 
 
 def _may_proceed(pipes: _Pipes) -> bool:
@@ -131,14 +149,28 @@ def _done(
 ) -> Done:
     import numpy as np
 
+    from dicomnode.imaging.preview import preview_of
     from dicomnode.imaging.statistics import segment_statistics
 
     on_stage("measure")
     segments = {segment.name: segment.label for segment in manifest.segment}
     statistics = segment_statistics(volume.array, answer.labels, volume.geometry, segments)
     np.save(scratch / LABELS, answer.labels, allow_pickle=False)
-    numbers = {name: Statistics(**asdict(of)) for name, of in statistics.items()}
-    return Done(statistics=numbers, values=dict(answer.values), timings={})
+    planes = preview_of(volume.array, answer.labels, [mark.points for mark in answer.marks]).planes
+    for name, plane in zip(PREVIEW, planes, strict=True):
+        np.save(scratch / name, plane, allow_pickle=False)
+    for name, values in answer.maps.items():
+        np.save(scratch / map_file(name), values, allow_pickle=False)
+    return Done(
+        statistics={name: Statistics(**asdict(of)) for name, of in statistics.items()},
+        values=dict(answer.values),
+        marks=tuple(
+            Mark(name=mark.name, points=tuple(map(tuple, mark.points.tolist())), probability=mark.probability)
+            for mark in answer.marks
+        ),
+        answers=dict(answer.answers),
+        timings={},
+    )
 
 
 def _fail(pipes: _Pipes, place: _Place, error: Exception) -> NoReturn:
@@ -151,4 +183,4 @@ def _fail(pipes: _Pipes, place: _Place, error: Exception) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))

@@ -8,7 +8,7 @@
     Progress         ──────────►  (any number, one a stage)
     Decoded          ──────────►
                      ◄──────────  Proceed
-    Done             ──────────►  the label map lies in the scratch folder as .npy (uint8)
+    Done             ──────────►  label map (uint8) and maps (float32) lie in the scratch folder as .npy
 
 Instead of Decoded or Done the child may say Refused or Failed.
 """
@@ -21,11 +21,18 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 LONGEST_LINE = 4 * 1024 * 1024
 """Bytes; a request names every instance of a series."""
+PREVIEW = ("across.npy", "along.npy", "upright.npy")
+"""The names of the input's planes of `imaging.preview.Preview`, in its order (float32)."""
 LABELS = "labels.npy"
 """The name of the label map in the scratch folder."""
+MOST_MARKS = 10_000
+MOST_POINTS = 40_000
+"""Of all marks together: what fits into a line."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[Finite, Finite, Finite]
 Text = Annotated[str, Field(max_length=300)]
 Stage = Literal["decode", "preprocess", "forward", "postprocess", "measure"]
 
@@ -85,15 +92,25 @@ class Statistics(_Message):
     volume_ml: Finite
     mean: Finite
     sd: Finite
-    largest_component: Annotated[float, Field(ge=0, le=1)]
+    largest_component: Fraction
+
+
+class Mark(_Message):
+    """As `imaging.findings.MarkFound`: points are indices (slice, row, column) on the grid of the input."""
+
+    name: Text
+    points: Annotated[tuple[Point, ...], Field(min_length=1, max_length=MOST_POINTS)]
+    probability: Fraction | None = None
 
 
 class Done(_Message):
-    """The label map is written; numbers about it, and the seconds of each stage."""
+    """The label map and the maps are written; what else was found, and the seconds of each stage."""
 
     kind: Literal["done"] = "done"
     statistics: dict[str, Statistics]
     values: dict[str, Finite]
+    marks: Annotated[tuple[Mark, ...], Field(max_length=MOST_MARKS)] = ()
+    answers: dict[str, Text] = {}
     timings: dict[Stage, Seconds]
 
 
@@ -106,10 +123,11 @@ class Failed(_Message):
 
 
 class Request(_Message):
-    """One run over the instances at `paths`."""
+    """One run over the instances at `paths`; `stack` as `imaging.geometry.Geometry` has it."""
 
     kind: Literal["request"] = "request"
     paths: tuple[str, ...]
+    stack: Annotated[int, Field(ge=0)] = 0
 
 
 class Proceed(_Message):
@@ -124,6 +142,11 @@ Order = Request | Proceed
 
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+
+
+def map_file(name: str) -> str:
+    """The name of a map in the scratch folder."""
+    return f"map-{name}.npy"
 
 
 def encode(message: Reply | Order) -> bytes:

@@ -38,6 +38,11 @@ def load_manifest(folder: Path, check_rule: Callable[[str], None]) -> Manifest:
 
 def _rule_problems(manifest: Manifest, check_rule: Callable[[str], None]) -> list[str]:
     problems = []
+    if manifest.select is not None:
+        try:
+            check_rule(manifest.select.when)
+        except ConfigError as error:
+            problems += [f"select.when: {problem}" for problem in error.problems]
     for section, conditions in (("require", manifest.require), ("plausible", manifest.plausible)):
         for number, condition in enumerate(conditions, start=1):
             try:

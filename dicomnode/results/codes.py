@@ -17,21 +17,30 @@ ML_PER_UNIT = {"ml": 1.0, "mL": 1.0, "cm3": 1.0, "mm3": 0.001, "l": 1000.0, "L":
 """UCUM units of volume."""
 
 
+ABSENT = CodedConcept("2667000", "SCT", "Absent")
+"""What was looked for and not found (PS3.16 CID 240)."""
+ANATOMICAL_STRUCTURE = ("123037004", "SCT")
+"""The category of segments that are parts of the body."""
+
+
 def concept(code: Code) -> Any:
     """A manifest's code as a Code Sequence item (PS3.3 8.8)."""
     return CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def series_description(manifest: Manifest, provenance: Provenance, kind: str) -> str:
-    """SeriesDescription, at most 64 characters: the warning is never what is cut off."""
-    words = f"{manifest.pipeline.title} {kind}"
-    if provenance.research_only:
-        words = f"{RESEARCH_ONLY} {words}"
-    return words[:64]
+def series_description(title: str, provenance: Provenance, kind: str) -> str:
+    """SeriesDescription, at most 64 characters: neither the warning nor the kind is what is cut off."""
+    warning = f"{RESEARCH_ONLY} " if provenance.research_only else ""
+    return f"{warning}{title[: 63 - len(warning) - len(kind)]} {kind}"
 
 
-def processing_equipment(manifest: Manifest, provenance: Provenance) -> list[Any]:
-    """The node and the pipeline as contributing equipment (PS3.3 C.12.1.1.5)."""
+def content_description(title: str, provenance: Provenance) -> str:
+    """ContentDescription and the like: the title, after the warning."""
+    return (f"{RESEARCH_ONLY} {title}" if provenance.research_only else title)[:64]
+
+
+def processing_equipment(manifest: Manifest | None, provenance: Provenance) -> list[Any]:
+    """The node, and the pipeline where there is one, as contributing equipment (PS3.3 C.12.1.1.5)."""
     node = highdicom.ContributingEquipment(
         manufacturer=provenance.manufacturer,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
@@ -41,6 +50,8 @@ def processing_equipment(manifest: Manifest, provenance: Provenance) -> list[Any
         contribution_datetime=provenance.produced_at,
         contribution_description="encoded the result",
     )
+    if manifest is None:
+        return [node]
     pipeline = highdicom.ContributingEquipment(
         manufacturer=provenance.manufacturer,
         purpose_of_reference=codes.DCM.ProcessingEquipment,
@@ -50,21 +61,3 @@ def processing_equipment(manifest: Manifest, provenance: Provenance) -> list[Any
         contribution_description="computed the result",
     )
     return [node, pipeline]
-
-
-def own_texts(manifest: Manifest, provenance: Provenance) -> list[str]:
-    """Every text of ours that a result may hold, to choose its character set."""
-    segments = [
-        text
-        for segment in manifest.segment
-        for text in (segment.title, *_meanings(segment.category, segment.type))
-    ]
-    measurements = [text for item in manifest.measurement for text in _meanings(item.code, item.unit)]
-    origin = [provenance.manufacturer, provenance.model_name, provenance.software_version]
-    origin += [provenance.device_serial_number, provenance.station_name]
-    algorithm = [manifest.algorithm.name, manifest.algorithm.family.meaning]
-    return [manifest.pipeline.title, manifest.pipeline.version, *segments, *measurements, *origin, *algorithm]
-
-
-def _meanings(*concepts: Code) -> list[str]:
-    return [code.meaning for code in concepts]

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import iter_pixels
 
 from dicomnode.errors import GateFailed
-from dicomnode.imaging.elements import number_of, numbers_of, text_of
+from dicomnode.imaging.elements import number_of, text_of
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.headers import UNREADABLE
-from dicomnode.model.manifest import Manifest
-
-_POSITION_MM = 1e-3
-"""What viewers allow between a frame's position and its source's."""
-_CENTROID_FRACTION = 0.06
-_CENTROID_MM = 0.03
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    segment: int
-    source: str
-    position: NDArray[np.float64]
+from dicomnode.model.manifest import Manifest, Segment
+from dicomnode.results.gate_frames import Frame, centroid_of, compare_source, read_frames
 
 
 def compare_masks(ds: Dataset, findings: Findings, headers: Sequence[Dataset], manifest: Manifest) -> None:
-    """Raises GateFailed unless each frame of `ds` is the mask of its segment on its source instance."""
+    """Raises GateFailed unless `ds`, BINARY or LABELMAP, says of each voxel what the label map says of it.
+
+    Compared are the meaning of each segment, each frame bit for bit on its plane of the source, by UID and
+    by position, and the centroid of each segment in LPS mm.
+    """
     try:
-        _compare_segments(ds, manifest)
-        _compare_plane(ds, headers)
-        _compare_frames(ds, findings, headers, manifest)
+        kind = text_of(ds, "SegmentationType")
+        if kind not in _PLANES:
+            raise GateFailed("the SEG is neither BINARY nor LABELMAP")
+        compare_segments(_foreground(ds, kind), manifest.segment)
+        compare_source(ds, findings.geometry, headers)
+        frames = read_frames(ds, findings.geometry, headers)
+        centroids = _Centroids(ds, findings, frames, manifest) if findings.geometry.in_patient else None
+        labels = [segment.label for segment in manifest.segment]
+        for plane, seen in _PLANES[kind](ds, frames, labels, findings.labels.shape):
+            _require_equal(seen, findings.labels[plane], plane, manifest)
+            if centroids is not None:
+                centroids.add(seen, plane)
+        if centroids is not None:
+            centroids.require_in_place()
     except UNREADABLE as error:
         raise GateFailed(f"the SEG cannot be read back ({type(error).__name__})") from error
 
 
-def _compare_segments(ds: Dataset, manifest: Manifest) -> None:
-    if len(ds.SegmentSequence) != len(manifest.segment):
-        raise GateFailed(
-            f"{len(ds.SegmentSequence)} segments in the SEG, {len(manifest.segment)} in the manifest"
-        )
-    for number, (item, segment) in enumerate(zip(ds.SegmentSequence, manifest.segment, strict=True), 1):
+def compare_segments(items: Sequence[Dataset], segments: Sequence[Segment]) -> None:
+    """Raises GateFailed unless the Segment Sequence declares `segments`, in this order."""
+    if len(items) != len(segments):
+        raise GateFailed(f"{len(items)} segments in the SEG, {len(segments)} in the manifest")
+    for number, (item, segment) in enumerate(zip(items, segments, strict=True), 1):
         meant = item.SegmentedPropertyTypeCodeSequence[0]
         said = (int(item.SegmentNumber), str(item.SegmentLabel), str(item.TrackingID))
         if said != (number, segment.title, segment.name):
@@ -55,128 +58,109 @@ def _compare_segments(ds: Dataset, manifest: Manifest) -> None:
             raise GateFailed(f"segment {number} of the SEG is coded as something other than {segment.name}")
 
 
-def _compare_plane(ds: Dataset, headers: Sequence[Dataset]) -> None:
-    """One plane and one grid for all frames, the source's."""
-    source, shared = headers[0], ds.SharedFunctionalGroupsSequence[0]
-    orientation = shared.PlaneOrientationSequence[0]
-    measures = shared.PixelMeasuresSequence[0]
-    if _far(orientation, source, "ImageOrientationPatient", 6, 1e-6):
-        raise GateFailed("the SEG has another orientation than the source")
-    if _far(measures, source, "PixelSpacing", 2, 1e-6):
-        raise GateFailed("the SEG has another pixel spacing than the source")
-    if (ds.Rows, ds.Columns) != (source.Rows, source.Columns):
-        raise GateFailed(
-            f"the SEG has {ds.Rows} × {ds.Columns} pixels, the source {source.Rows} × {source.Columns}"
-        )
-    if text_of(ds, "FrameOfReferenceUID") != text_of(source, "FrameOfReferenceUID"):
-        raise GateFailed("the SEG is in another frame of reference than the source")
-    series = [text_of(item, "SeriesInstanceUID") for item in ds.ReferencedSeriesSequence]
-    if series != [text_of(source, "SeriesInstanceUID")]:
-        raise GateFailed("the SEG refers to another series than the source")
+def _foreground(ds: Dataset, kind: str) -> list[Dataset]:
+    """The items of the Segment Sequence but for the background's, which a LABELMAP describes too."""
+    items = list(ds.SegmentSequence)
+    return [item for item in items if int(item.SegmentNumber)] if kind == "LABELMAP" else items
 
 
-def _far(ds: Dataset, source: Dataset, keyword: str, count: int, tolerance: float) -> bool:
-    ours, theirs = numbers_of(ds, keyword, count), numbers_of(source, keyword, count)
-    return ours is None or theirs is None or bool(np.abs(np.subtract(ours, theirs)).max() > tolerance)
+def _planes_of_bits(
+    ds: Dataset, frames: Sequence[Frame], labels: Sequence[int], shape: tuple[int, ...]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Each plane's labels, as the bits make them. Between frames there is no gap (PS3.5 8.1.1)."""
+    packed, pixels = np.frombuffer(ds.PixelData, np.uint8), shape[1] * shape[2]
+    if number_of(ds, "BitsAllocated") != 1 or 8 * packed.size < pixels * len(frames):
+        raise GateFailed(f"the SEG holds no bits for {len(frames)} frames")
+    first_bits: list[dict[int, int]] = [{} for _ in range(shape[0])]
+    for number, frame in enumerate(frames):
+        if frame.segment is None or not 1 <= frame.segment <= len(labels):
+            raise GateFailed("a frame of the SEG is of no segment")
+        if first_bits[frame.plane].setdefault(frame.segment, number * pixels) != number * pixels:
+            raise GateFailed(f"segment {frame.segment} of the SEG has two frames on slice {frame.plane + 1}")
+    for plane, segments in enumerate(first_bits):
+        seen = np.zeros(pixels, np.uint8)
+        for segment, first in segments.items():
+            inside = _set_bits(packed, first, pixels)
+            if seen[inside].any():
+                raise GateFailed(f"two segments of the SEG overlap on slice {plane + 1}")
+            seen[inside] = labels[segment - 1]
+        yield plane, seen.reshape(shape[1:])
 
 
-def _compare_frames(ds: Dataset, findings: Findings, headers: Sequence[Dataset], manifest: Manifest) -> None:
-    index_of = {text_of(header, "SOPInstanceUID"): index for index, header in enumerate(headers)}
-    positions = [np.array(numbers_of(header, "ImagePositionPatient", 3)) for header in headers]
-    seen: set[tuple[int, int]] = set()
-    centroids = [_Centroid(headers[0]) for _ in manifest.segment]
-    for frame, mask in zip(_frames(ds), _masks(ds), strict=True):
-        if frame.source not in index_of:
-            raise GateFailed("a frame of the SEG has a source that is not in the series")
-        index = index_of[frame.source]
-        if np.abs(frame.position - positions[index]).max() > _POSITION_MM:
-            raise GateFailed(f"a frame of the SEG lies elsewhere than its source, slice {index + 1}")
-        if (frame.segment, index) in seen:
-            raise GateFailed(f"segment {frame.segment} of the SEG has two frames on slice {index + 1}")
-        seen.add((frame.segment, index))
-        label = manifest.segment[frame.segment - 1].label
-        if not np.array_equal(mask, findings.labels[index] == label):
-            raise GateFailed(f"segment {frame.segment} of the SEG differs from the mask on slice {index + 1}")
-        centroids[frame.segment - 1].add(mask, frame.position)
-    for number, (segment, centroid) in enumerate(zip(manifest.segment, centroids, strict=True), 1):
-        _compare_whole(findings, number, segment.label, centroid)
+def _set_bits(packed: NDArray[np.uint8], first: int, count: int) -> NDArray[np.intp]:
+    """Which of the `count` bits from `first` on are set; the least significant bit of a byte is the first."""
+    byte, shift = divmod(first, 8)
+    chunk = packed[byte : -(-(first + count) // 8)]
+    filled = np.flatnonzero(chunk)
+    if not filled.size:
+        return filled
+    start, end = int(filled[0]), int(filled[-1]) + 1
+    indices = np.flatnonzero(np.unpackbits(chunk[start:end], bitorder="little")) + (8 * start - shift)
+    return indices[(indices >= 0) & (indices < count)] if shift or count % 8 else indices
 
 
-def _compare_whole(findings: Findings, number: int, label: int, centroid: _Centroid) -> None:
-    """What no frame shows: voxels on slices without a frame, and the grid that the mask was computed on."""
-    mask = findings.labels == label
-    count = int(np.count_nonzero(mask))
-    if centroid.count != count:
-        raise GateFailed(f"segment {number} of the SEG has {centroid.count} voxels, the mask {count}")
-    if not count:
+def _planes_of_pixels(
+    ds: Dataset, frames: Sequence[Frame], labels: Sequence[int], shape: tuple[int, ...]
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Each plane's labels, as segment numbers make them, decompressed by pydicom."""
+    label_of = np.zeros(256, np.uint8)
+    label_of[1 : len(labels) + 1] = labels
+    left = set(range(shape[0]))
+    for frame, numbers in zip(frames, iter_pixels(ds), strict=True):
+        if frame.plane not in left:
+            raise GateFailed(f"the SEG has two frames on slice {frame.plane + 1}")
+        if numbers.dtype != np.uint8 or int(numbers.max()) > len(labels):
+            raise GateFailed("the SEG holds numbers that are no segment's")
+        left.remove(frame.plane)
+        yield frame.plane, label_of[numbers]
+    for plane in left:
+        yield plane, np.zeros(shape[1:], np.uint8)
+
+
+_PLANES: Mapping[str, Callable[..., Iterator[tuple[int, NDArray[np.uint8]]]]] = {
+    "BINARY": _planes_of_bits,
+    "LABELMAP": _planes_of_pixels,
+}
+
+
+def _require_equal(
+    seen: NDArray[np.uint8], labels: NDArray[np.uint8], plane: int, manifest: Manifest
+) -> None:
+    if np.array_equal(seen, labels):
         return
-    sums = [np.arange(length) @ np.count_nonzero(mask, axis=axes) for length, axes in _axes(mask.shape)]
-    expected = findings.geometry.lps_of(np.array(sums, np.float64) / count)
-    away = float(np.linalg.norm(centroid.lps() - expected))
-    if away > max(_CENTROID_MM, _CENTROID_FRACTION * findings.geometry.spacing[2]):
-        raise GateFailed(f"segment {number} of the SEG has its centroid {away:.2f} mm from the mask's")
+    differs = seen != labels
+    wrong = {int(label) for label in np.unique([labels[differs], seen[differs]])}
+    names = [segment.name for segment in manifest.segment if segment.label in wrong]
+    raise GateFailed(f"{' and '.join(names)} of the SEG differ from the mask on slice {plane + 1}")
 
 
-def _axes(shape: tuple[int, ...]) -> list[tuple[int, tuple[int, int]]]:
-    return [(shape[0], (1, 2)), (shape[1], (0, 2)), (shape[2], (0, 1))]
+class _Centroids:
+    """Of each segment: where its voxels were read back, and where the findings have them."""
+
+    def __init__(self, ds: Dataset, findings: Findings, frames: Sequence[Frame], manifest: Manifest) -> None:
+        self._segments = manifest.segment
+        self._centroids = [centroid_of(ds, findings.geometry) for _ in manifest.segment]
+        self._positions = {(frame.plane, frame.segment): frame.position for frame in frames}
+
+    def add(self, labels: NDArray[np.uint8], plane: int) -> None:
+        """Take in a plane that was read back."""
+        weights, rows, columns = _moments(labels)
+        for number, (segment, centroid) in enumerate(zip(self._segments, self._centroids, strict=True), 1):
+            position = self._positions.get((plane, number)) or self._positions.get((plane, None))
+            label = segment.label
+            if position is not None and weights[label]:
+                centroid.add_moments(weights[label], rows[label], columns[label], plane, position)
+
+    def require_in_place(self) -> None:
+        """Raises GateFailed."""
+        for number, centroid in enumerate(self._centroids, 1):
+            centroid.require_in_place(f"segment {number} of the SEG")
 
 
-class _Centroid:
-    """The mean LPS position of the voxels that were read back, frame by frame (PS3.3 C.7.6.2.1.1)."""
-
-    def __init__(self, header: Dataset) -> None:
-        cosines = np.array(numbers_of(header, "ImageOrientationPatient", 6))
-        spacing = np.array(numbers_of(header, "PixelSpacing", 2))
-        self._down, self._along = cosines[3:] * spacing[0], cosines[:3] * spacing[1]
-        self._sum = np.zeros(3)
-        self.count = 0
-
-    def add(self, mask: NDArray[np.bool_], position: NDArray[np.float64]) -> None:
-        """Take in one frame, shape (rows, columns), whose first voxel is at `position`."""
-        in_rows = np.count_nonzero(mask, axis=1)
-        count = int(in_rows.sum())
-        if count:
-            in_columns = np.count_nonzero(mask, axis=0)
-            down = self._down * float(np.arange(in_rows.size) @ in_rows)
-            along = self._along * float(np.arange(in_columns.size) @ in_columns)
-            self._sum += count * position + down + along
-            self.count += count
-
-    def lps(self) -> NDArray[np.float64]:
-        """The centroid in LPS mm; there must be a voxel."""
-        return self._sum / self.count
-
-
-def _frames(ds: Dataset) -> Iterator[_Frame]:
-    """What each frame says of itself; what all frames have in common stands once, in the shared groups."""
-    shared = ds.SharedFunctionalGroupsSequence[0]
-    for item in ds.PerFrameFunctionalGroupsSequence:
-        derivation = item.DerivationImageSequence[0].SourceImageSequence
-        if len(derivation) != 1:
-            raise GateFailed(f"a frame of the SEG has {len(derivation)} sources")
-        yield _Frame(
-            segment=int(_group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber),
-            source=text_of(derivation[0], "ReferencedSOPInstanceUID"),
-            position=np.array(item.PlanePositionSequence[0].ImagePositionPatient, np.float64),
-        )
-
-
-def _group(item: Dataset, shared: Dataset, keyword: str) -> Dataset:
-    """A functional group macro's item (PS3.3 C.7.6.16)."""
-    group: Dataset = (item if keyword in item else shared)[keyword][0]
-    return group
-
-
-def _masks(ds: Dataset) -> Iterator[NDArray[np.bool_]]:
-    """Each frame, shape (rows, columns). Frames are packed without a gap between them (PS3.5 8.1.1)."""
-    if (number_of(ds, "BitsAllocated"), text_of(ds, "SegmentationType")) != (1.0, "BINARY"):
-        raise GateFailed("the SEG is not BINARY")
-    packed = np.frombuffer(ds.PixelData, np.uint8)
-    pixels = int(ds.Rows) * int(ds.Columns)
-    if 8 * packed.size < pixels * int(ds.NumberOfFrames):
-        raise GateFailed(f"the SEG is too short for {ds.NumberOfFrames} frames")
-    for frame in range(int(ds.NumberOfFrames)):
-        first, shift = divmod(frame * pixels, 8)
-        last = -(-(frame + 1) * pixels // 8)
-        bits = np.unpackbits(packed[first:last], bitorder="little")[shift : shift + pixels]
-        yield bits.view(np.bool_).reshape(int(ds.Rows), int(ds.Columns))
+def _moments(labels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """By label: how many pixels of a plane have it, and the sums of their rows and of their columns."""
+    flat = labels.reshape(-1)
+    filled = np.flatnonzero(flat)
+    rows, columns = np.divmod(filled, labels.shape[1])
+    found = flat[filled]
+    return np.stack([np.bincount(found, weights, minlength=256) for weights in (None, rows, columns)])

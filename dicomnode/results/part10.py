@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from io import BytesIO
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
-from dicomnode.imaging.findings import Findings
-from dicomnode.model.manifest import Manifest
 from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
-from dicomnode.results.codes import own_texts
 from dicomnode.results.provenance import Provenance
-from dicomnode.results.source import carry_character_set, carry_identity, stamp
+from dicomnode.results.source import carry_character_set, carry_identity, stamp, texts_of
 
 
 def finish(
-    ds: Dataset, role: ResultRole, source: Dataset, manifest: Manifest, provenance: Provenance
+    ds: Dataset,
+    role: ResultRole,
+    source: Dataset,
+    provenance: Provenance,
+    tail: Iterable[bytes | memoryview] = (),
 ) -> EncodedResult:
-    """Give `ds` the identity of `source`, its times and its origin, and encode it."""
+    """Give `ds` the identity of `source`, its times and its origin, and encode it.
+
+    `tail` are encoded elements that come after the last one of `ds`; they are copied once, into the file.
+    """
+    own_texts = [*texts_of(ds), provenance.station_name]
     carry_identity(ds, source)
-    carry_character_set(ds, source, own_texts(manifest, provenance))
+    carry_character_set(ds, source, own_texts)
     stamp(ds, source, provenance.produced_at)
     if provenance.station_name:
         ds.StationName = provenance.station_name[:16]
@@ -35,11 +41,6 @@ def finish(
         SeriesInstanceUID=str(ds.SeriesInstanceUID),
         SOPClassUID=str(ds.SOPClassUID),
         SOPInstanceUID=str(ds.SOPInstanceUID),
-        TransferSyntaxUID=str(ExplicitVRLittleEndian),
-        data=buffer.getvalue(),
+        TransferSyntaxUID=str(ds.file_meta.TransferSyntaxUID),
+        data=b"".join((buffer.getbuffer(), *tail)),
     )
-
-
-def voxel_count(findings: Findings, label: int) -> int:
-    """How many voxels of the label map have this label."""
-    return int((findings.labels == label).sum())

@@ -1,22 +1,20 @@
-"""What a result takes over from its source: identity as it stands, and a clean grid to encode on.
+"""What a result takes over from its source: the identity as it stands.
 
-highdicom validates and rewrites what it copies (a sex that is no defined term, an age without its zeros).
-Identity must arrive as it was sent, so highdicom gets stand-ins with an empty identity, and the source's own
-elements are put in afterwards.
+Libraries validate and rewrite what they copy (a sex that is no defined term, an age without its zeros).
+Identity must arrive as it was sent, so the source's own elements are put in last.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from dicomnode.imaging.elements import number_of, text_of
-from dicomnode.imaging.geometry import Geometry, image_position, pixel_spacing, plane_axes
+from dicomnode.imaging.elements import text_of
 
 PATIENT = (
     "PatientName",
@@ -72,15 +70,12 @@ _TYPE_2 = (
     "StudyID",
     "AccessionNumber",
 )
-_REFERENCE = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_EQUIPMENT = ("Modality", "Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")
 _AGE = re.compile(r"[0-9]{3}[DWMY]")
+_PRODUCED = {"PR": "PresentationCreation", "RTSTRUCT": "StructureSet"}
+"""What the date and time of production are called, by modality; Content in all others."""
+_TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
+"""Value representations that the Specific Character Set applies to (PS3.5 6.1.2.3)."""
 _UTF_8 = "ISO_IR 192"
-
-
-def stand_ins(headers: Sequence[Dataset], geometry: Geometry) -> list[Dataset]:
-    """For each header one new data set with its references, its grid and no identity, for highdicom."""
-    return [_stand_in(ds, geometry) for ds in headers]
 
 
 def carry_identity(result: Dataset, source: Dataset) -> None:
@@ -114,6 +109,16 @@ def carry_character_set(result: Dataset, source: Dataset, own_texts: Sequence[st
         del result.SpecificCharacterSet
 
 
+def texts_of(ds: Dataset) -> Iterator[str]:
+    """Every text that `ds` holds, at any depth."""
+    for element in ds:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from texts_of(item)
+        elif element.VR in _TEXTS and element.value is not None:
+            yield str(element.value)
+
+
 def stamp(result: Dataset, source: Dataset, at: datetime) -> None:
     """Write the time of production in the time zone that the study's own times are in (PS3.3 C.12.1.1.8).
 
@@ -123,7 +128,7 @@ def stamp(result: Dataset, source: Dataset, at: datetime) -> None:
     local = at.astimezone(_zone(text_of(source, "TimezoneOffsetFromUTC")))
     if "TimezoneOffsetFromUTC" in source:
         result.TimezoneOffsetFromUTC = f"{local:%z}"
-    for event in ("InstanceCreation", "Content", "Series"):
+    for event in ("InstanceCreation", "Series", _PRODUCED.get(result.Modality, "Content")):
         setattr(result, f"{event}Date", f"{local:%Y%m%d}")
         setattr(result, f"{event}Time", f"{local:%H%M%S}")
     # highdicom names itself as well, with its own clock: the same job would not give the same bytes again.
@@ -132,38 +137,9 @@ def stamp(result: Dataset, source: Dataset, at: datetime) -> None:
             item.ContributionDateTime = f"{local:%Y%m%d%H%M%S%z}"
 
 
-def _stand_in(ds: Dataset, geometry: Geometry) -> Dataset:
-    new = Dataset()
-    for keyword in _REFERENCE:
-        setattr(new, keyword, text_of(ds, keyword))
-    for keyword in _EQUIPMENT:
-        setattr(new, keyword, text_of(ds, keyword).split("\\")[0][:64])
-    for keyword in _TYPE_2:
-        setattr(new, keyword, None)
-    along_row, along_column = plane_axes(ds)
-    new.ImageOrientationPatient = _verbatim(ds, "ImageOrientationPatient", [*along_row, *along_column])
-    new.ImagePositionPatient = _verbatim(ds, "ImagePositionPatient", [*image_position(ds)])
-    new.PixelSpacing = _verbatim(ds, "PixelSpacing", [*pixel_spacing(ds)])
-    new.SliceThickness = number_of(ds, "SliceThickness") or round(geometry.spacing[2], 6)
-    new.SpacingBetweenSlices = round(geometry.spacing[2], 6)
-    new.Rows, new.Columns = int(ds.Rows), int(ds.Columns)
-    if text_of(ds, "LossyImageCompression") == "01":
-        new.LossyImageCompression = "01"
-        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if text_of(ds, keyword):
-                setattr(new, keyword, getattr(ds, keyword))
-    return new
-
-
-def _verbatim(ds: Dataset, keyword: str, numbers: list[float]) -> list[object]:
-    """The source's own decimal strings, so that positions compare equal digit for digit."""
-    value = getattr(ds, keyword)
-    return list(value) if len(value) == len(numbers) else list(numbers)
-
-
 def _decode_identity(result: Dataset, source: Dataset) -> None:
     for keyword in IDENTITY:
-        if keyword in source and (element := source[keyword]).VR in {"LO", "SH", "PN", "LT", "ST", "UT"}:
+        if keyword in source and (element := source[keyword]).VR in _TEXTS:
             setattr(result, keyword, None if element.value is None else str(element.value))
 
 

@@ -69,6 +69,14 @@ def test_weights_that_are_no_safetensors_are_found(install):
         ),
         (lambda folder: (folder / "configs" / "metadata.json").unlink(), "configs/metadata.json is missing"),
         (lambda folder: (folder / "pipeline.toml").write_text("["), "is not TOML"),
+        (
+            replace("pipeline.toml", 'input = "volume"', 'input = "volume"\noutputs = ["NOTICE"]'),
+            "the node makes it",
+        ),
+        (
+            replace("pipeline.toml", 'input = "volume"', 'input = "projection"\noutputs = ["RTSTRUCT"]'),
+            "needs a place in the patient",
+        ),
     ],
 )
 def test_a_wrong_pipeline_is_refused_with_what_is_wrong(install, edit, words):

@@ -20,6 +20,7 @@ from dicomnode.errors import GateFailed
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import series_geometry
 from dicomnode.imaging.volume import read_volume
+from dicomnode.model.profile import Profile
 from dicomnode.results.conformance import dciodvfy_problems, find_dciodvfy
 from dicomnode.results.encode import encode_results
 from dicomnode.results.gate import check_findings, check_seg, check_sr
@@ -46,6 +47,16 @@ def changed(encoded, change):
     buffer = io.BytesIO()
     ds.save_as(buffer)
     return dataclasses.replace(encoded, data=buffer.getvalue())
+
+
+def groups_of(report):
+    """The measurement groups of a report, in their order."""
+    container = next(
+        item
+        for item in report.ContentSequence
+        if item.get("ConceptNameCodeSequence") and item.ConceptNameCodeSequence[0].CodeValue == "126010"
+    )
+    return container.ContentSequence
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -88,7 +99,7 @@ def test_a_wholly_empty_mask_declares_its_segments_and_states_volumes_of_nought(
     nothing = Findings(np.zeros_like(findings.labels), findings.geometry)
     seg, sr = encode_results(nothing, headers, manifest, provenance)
     assert len(read(seg).SegmentSequence) == 2
-    groups = read(sr).ContentSequence[-1].ContentSequence
+    groups = groups_of(read(sr))
     volumes = [
         i.MeasuredValueSequence[0].NumericValue
         for g in groups
@@ -101,9 +112,8 @@ def test_a_wholly_empty_mask_declares_its_segments_and_states_volumes_of_nought(
 def test_a_segment_without_a_voxel_passes_when_empty_frames_are_omitted(manifest, provenance):
     findings, headers = case()
     half = Findings(np.where(findings.labels == 2, 2, 0).astype(np.uint8), findings.geometry)
-    check_seg(
-        encode_seg(half, headers, manifest, provenance, omit_empty_frames=True), half, headers, manifest
-    )
+    seg = encode_seg(half, headers, manifest, provenance, Profile(omit_empty_frames=True))
+    check_seg(seg, half, headers, manifest)
 
 
 def test_the_same_job_encodes_to_the_same_bytes(manifest, provenance):
@@ -224,13 +234,13 @@ def _turn(ds):
 )
 def test_the_gate_refuses_a_segmentation_that_was_changed(change, manifest, provenance):
     findings, headers = case()
-    seg = encode_seg(findings, headers, manifest, provenance)
+    seg = encode_seg(findings, headers, manifest, provenance, Profile())
     with pytest.raises(GateFailed):
         check_seg(changed(seg, change), findings, headers, manifest)
 
 
 def _volume(ds):
-    group = ds.ContentSequence[-1].ContentSequence[0]
+    group = groups_of(ds)[0]
     number = next(item for item in group.ContentSequence if item.ValueType == "NUM")
     number.MeasuredValueSequence[0].NumericValue = "1"
 
@@ -246,10 +256,10 @@ def _evidence(ds):
 @pytest.mark.parametrize("change", [_volume, _verified, _evidence, _other_patient])
 def test_the_gate_refuses_a_report_that_was_changed(change, manifest, provenance):
     findings, headers = case()
-    seg = encode_seg(findings, headers, manifest, provenance)
-    sr = encode_sr(findings, headers, manifest, provenance, seg)
+    seg = encode_seg(findings, headers, manifest, provenance, Profile())
+    sr = encode_sr(findings, headers, manifest, provenance, Profile(), [seg])
     with pytest.raises(GateFailed):
-        check_sr(changed(sr, change), seg, findings, headers, manifest)
+        check_sr(changed(sr, change), [seg], findings, headers, manifest, Profile())
 
 
 def test_dcmqi_finds_each_segment_where_it_lies(tmp_path, manifest, provenance):
@@ -258,7 +268,7 @@ def test_dcmqi_finds_each_segment_where_it_lies(tmp_path, manifest, provenance):
         pytest.skip(f"{NOT_RUN_HERE}dcmqi")
     nibabel = pytest.importorskip("nibabel")
     findings, headers = case()
-    (tmp_path / "seg.dcm").write_bytes(encode_seg(findings, headers, manifest, provenance).data)
+    (tmp_path / "seg.dcm").write_bytes(encode_seg(findings, headers, manifest, provenance, Profile()).data)
     command = [program, "--inputDICOM", tmp_path / "seg.dcm", "--outputDirectory", tmp_path, "-t", "nii"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     for number, segment in enumerate(manifest.segment, 1):
