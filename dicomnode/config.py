@@ -233,8 +233,12 @@ class Config(_Section):
     def profile_of(self, destination: str) -> Profile:
         """In which form the destination of that name takes results."""
         entry = self.destination_named(destination)
-        name = entry.profile if entry is not None else "generic"
-        return self.profile.get(name) or PROFILES[name]
+        found = self.profile_named(entry.profile) if entry is not None else None
+        return found or PROFILES["generic"]
+
+    def profile_named(self, name: str) -> Profile | None:
+        """A profile of the configuration, or one of those that dicomnode has; None where there is neither."""
+        return self.profile.get(name) or PROFILES.get(name)
 
     def destination_named(self, name: str) -> Destination | None:
         """The destination of that name; None where the configuration no longer has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ from dicomnode.services.expiry import expire_leases
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.listening import listening
+from dicomnode.services.notices import NoticeService
 from dicomnode.services.recovery import recover
 from dicomnode.services.routing import RouteTable, RoutingService
 from dicomnode.supervisor import EXIT_DISK, Supervisor
@@ -133,11 +135,17 @@ def _run_receiver(config: Config, stores: Stores, stop: threading.Event) -> int:
         _receiver_settings(config), on_instance, Finder(stores.database, config.node.ae_title)
     )
     receiver.start()
-    with listening(stores.database, f"{socket.gethostname()}:{receiver.port}"):
+    with listening(stores.database, _listener_name(config)):
         log.info("receiver.listening", port=receiver.port, address=str(config.dimse.address))
         stop.wait()
         receiver.stop(config.node.stop_limit_s * 0.8)
     return EXIT_DISK if failed.is_set() else 0
+
+
+def _listener_name(config: Config) -> str:
+    """The same after a restart, on whatever port: what a killed receiver left is then its successor's."""
+    place = hashlib.sha256(str(config.node.data).encode()).hexdigest()[:16]
+    return f"{socket.gethostname()[:40]}-{place}"
 
 
 def _receiver_settings(config: Config) -> ReceiverSettings:
@@ -157,7 +165,9 @@ def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     """Completion, routing and expired leases in this thread; each destination has one of its own."""
     configure_pynetdicom()
     completion = CompletionService(stores.database, config.completion)
-    routing = RoutingService(stores.database, stores.objects, RouteTable(config), open_registry(config))
+    registry = open_registry(config)
+    routing = RoutingService(stores.database, stores.objects, RouteTable(config), registry)
+    notices = NoticeService(stores.database, stores.objects, registry, config)
     couriers = [
         Courier(stores.database, stores.objects, destination, config.node.ae_title, config.delivery)
         for destination in config.destination
@@ -175,6 +185,7 @@ def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
                 expire_leases(stores.database, config.jobs.attempts)
                 completion.tick()
                 routing.tick()
+                notices.tick()
             except DiskFailed:
                 raise
             except StoreError as error:

@@ -37,3 +37,13 @@ def list_deliveries(
         "SOPInstanceUID": "SOPInstanceUID",
     }
     print_table("Deliveries", tuple(columns), [[record[key] for key in columns.values()] for record in found])
+
+
+@app.command()
+def retry(
+    delivery_id: Annotated[int, typer.Argument(help="The ID in `dicomnode deliveries list`.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Start a dead delivery again."""
+    administration.retry_delivery(stores_of(config).database, delivery_id)
+    typer.echo(f"delivery {delivery_id} is pending")

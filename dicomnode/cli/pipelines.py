@@ -9,6 +9,7 @@ import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
 from dicomnode.config import load_config
+from dicomnode.errors import NotFound
 from dicomnode.installation import open_registry
 from dicomnode.pipeline.registry import verify_pipeline
 
@@ -58,8 +59,9 @@ def verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -
 def run(
     pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")],
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="One series of DICOM files.")],
-    out: Annotated[Path, typer.Option(help="Where the SEG and the SR are written.")],
-    device: Annotated[str | None, typer.Option(help="Instead of [workers] device.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the results are written.")],
+    profile: Annotated[str, typer.Option(help="The form, as of a destination.")] = "generic",
+    device: Annotated[str | None, typer.Option(help="Instead of the setting workers.device.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +70,10 @@ def run(
     from dicomnode.services.local_run import run_folder
 
     settings = load_config(config)
-    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device)
+    form = settings.profile_named(profile)
+    if form is None:
+        raise NotFound("profile", profile)
+    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device, form)
     if as_json:
         print_json({"files": [str(path) for path in written.files], "timings": written.timings})
         return

@@ -17,6 +17,7 @@ from dicomnode.cli.common import (
     shown,
     stores_of,
 )
+from dicomnode.config import load_config
 from dicomnode.errors import NotFound
 from dicomnode.services import administration
 
@@ -36,7 +37,8 @@ def status(
 ) -> None:
     """Say where studies are: received, complete, routed, run, delivered."""
     database = stores_of(config).database
-    counts = administration.describe_all(database)
+    destinations = [destination.name for destination in load_config(config).destination]
+    counts = administration.describe_all(database, destinations)
     studies = administration.describe_studies(database, what, limit)
     if what is not None and not studies:
         raise NotFound("study", what)
@@ -54,10 +56,14 @@ def _summary(counts: dict[str, Any]) -> str:
     def states(of: dict[str, int]) -> str:
         return ", ".join(f"{number} {state}" for state, number in sorted(of.items())) or "none"
 
+    stranded = [
+        f"{waiting} deliveries wait for {name!r}, which is no destination any more\n"
+        for name, waiting in counts["stranded"].items()
+    ]
     return (
         f"studies: {counts['studies']}  ·  series: {counts['series']}, {counts['series_open']} still arriving"
         f"  ·  instances: {counts['instances']}\n"
-        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
+        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n" + "".join(stranded)
     )
 
 

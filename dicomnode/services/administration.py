@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dicomnode.model.delivery import DeliveryState
 from dicomnode.model.job import Job, JobState
 from dicomnode.pipeline.registry import Registry
@@ -57,10 +59,10 @@ def retry_delivery(database: Database, delivery_id: int) -> None:
         audit.record(tx, "delivery_retried", {"delivery": delivery_id})
 
 
-def describe_all(database: Database) -> Record:
-    """How much there is, and jobs and deliveries by their state."""
+def describe_all(database: Database, destinations: Collection[str]) -> Record:
+    """How much there is, jobs and deliveries by their state, and what waits for none of `destinations`."""
     with database.read() as tx:
-        return overview.counts(tx)
+        return {**overview.counts(tx), "stranded": deliveries.stranded(tx, destinations)}
 
 
 def describe_studies(database: Database, asked: str | None, limit: int) -> list[Record]:

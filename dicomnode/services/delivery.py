@@ -13,7 +13,7 @@ import structlog
 from dicomnode.config import DeliverySection, Destination
 from dicomnode.dimse.query import listed_instances
 from dicomnode.dimse.sender import send
-from dicomnode.errors import ContextRefused, DimseError, LeaseLost, StoreRefused
+from dicomnode.errors import ContextRefused, DimseError, LeaseLost, StoreError, StoreRefused
 from dicomnode.model.delivery import Delivery
 from dicomnode.model.result import OutgoingInstance
 from dicomnode.services.heartbeat import Heartbeat
@@ -176,6 +176,9 @@ def serve_destination(courier: Courier, stop: threading.Event, pause_s: float) -
     while not stop.is_set():
         try:
             busy = courier.tick(stop.is_set)
+        except StoreError as error:
+            log.warning("delivery.store_failed", error=str(error))
+            busy = 0
         except Exception:  # the edge of a delivery: recorded, and tried again
             log.exception("delivery.error")
             busy = 0

@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 import structlog
 
-from dicomnode import __version__
 from dicomnode.config import Config
 from dicomnode.errors import (
     DicomnodeError,
@@ -27,50 +26,23 @@ from dicomnode.errors import (
     RunError,
     StorageFailed,
 )
-from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import Job
-from dicomnode.model.result import EncodedResult
 from dicomnode.pipeline.registry import InstalledPipeline, Registry
 from dicomnode.pipeline.runner import Runner
-from dicomnode.results.provenance import Provenance
 from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.services.inference import Inference, infer
+from dicomnode.services.origin import origin_of
+from dicomnode.services.outbox import Kept, enqueue, keep, profiles_of
 from dicomnode.services.routing import input_digest
-from dicomnode.store import catalog, deliveries, jobs
+from dicomnode.store import catalog, jobs, results
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database, Transaction
-from dicomnode.store.identity import installation_uid
 from dicomnode.store.objects import ObjectStore
 
 log = structlog.get_logger()
 
 
-SERIES_NUMBERS = 20
-"""Each job of a study has this many SeriesNumbers to itself."""
 END_AGAIN_S = 0.5
-
-
-def provenance_of(
-    config: Config,
-    installation: str,
-    job_key: str,
-    pipeline: InstalledPipeline,
-    at: datetime,
-    place: int = 0,
-) -> Provenance:
-    """What the results of a job say of their origin; `place` is the job's among those of its study."""
-    return Provenance(
-        installation=installation,
-        job_key=job_key,
-        pipeline_digest=pipeline.digest,
-        manufacturer=config.results.manufacturer,
-        model_name="dicomnode",
-        software_version=__version__,
-        device_serial_number=config.results.device_serial_number,
-        research_only=config.results.research_only,
-        series_number_base=config.results.series_number + SERIES_NUMBERS * place,
-        produced_at=at,
-    )
 
 
 class Worker:
@@ -110,7 +82,7 @@ class Worker:
     def _work(self, job: Job, started_at: datetime, cancelled: Callable[[], bool]) -> None:
         try:
             inference = self._infer(job, started_at, cancelled)
-            stored = [self._keep(encoded) for encoded in inference.results]
+            kept = keep(self._objects, inference.forms)
         except RunCancelled:
             self._end(job, started_at, "handed_back", lambda tx: jobs.hand_back(tx, job.lease))
         except Refused as refused:
@@ -131,24 +103,21 @@ class Worker:
                 log.exception("job.failed", job=job.id)
             self._fail(job, started_at, code, reason)
         else:
-            self._end(job, started_at, "done", lambda tx: _finish(tx, job, stored), inference.timings)
+            self._end(job, started_at, "done", lambda tx: self._finish(tx, job, kept), inference.timings)
 
     def _infer(self, job: Job, started_at: datetime, cancelled: Callable[[], bool]) -> Inference:
         pipeline = self._pinned(job)
         with self._database.read() as tx:
             instances = catalog.input_set(tx, job.series_id, job.generation)
-            place = jobs.place_in_study(tx, job)
-            installation = installation_uid(tx)
+            earlier = results.offered(tx, job)
+            provenance = origin_of(tx, self._config, job, started_at)
         if input_digest(instances) != job.input_digest:
             raise InputChanged
         if not all(self._objects.intact(ref.sha256) for ref in instances):
             raise InputChanged
         paths = [self._objects.path(ref.sha256) for ref in instances]
-        provenance = provenance_of(self._config, installation, job.key, pipeline, started_at, place)
-        return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled)
-
-    def _keep(self, encoded: EncodedResult) -> tuple[EncodedResult, StoredObject]:
-        return encoded, self._objects.put(encoded.data)
+        profiles = profiles_of(job.send_to, self._config.profile_of)
+        return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled, profiles, earlier)
 
     def _pinned(self, job: Job) -> InstalledPipeline:
         try:
@@ -167,6 +136,7 @@ class Worker:
                 pipeline,
                 self._config.workers.device,
                 self._scratch,
+                self._objects.folder,
                 start_limit_s=self._config.workers.start_limit_s,
                 recycle_after=self._config.workers.recycle_after,
             )
@@ -203,6 +173,11 @@ class Worker:
             time.sleep(END_AGAIN_S)
         log.info("job.ended", job=job.id, attempt=job.attempt, outcome=outcome)
 
+    def _finish(self, tx: Transaction, job: Job, kept: Sequence[Kept]) -> None:
+        """The job ends, its results are fixed, and their deliveries are due: in one transaction."""
+        result_ids = jobs.finish(tx, job.lease, [each.stored for each in kept])
+        enqueue(tx, result_ids, kept, job.send_to, self._config.profile_of)
+
     @staticmethod
     def _ended(end: Callable[[], None], deadline: float) -> bool:
         try:
@@ -225,10 +200,3 @@ class Worker:
 
 
 _Permanent = (InputChanged, PipelineChanged)
-
-
-def _finish(tx: Transaction, job: Job, stored: Sequence[tuple[EncodedResult, StoredObject]]) -> None:
-    """The job ends, its results are fixed, and their deliveries are due: in one transaction."""
-    for result_id in jobs.finish(tx, job.lease, stored):
-        for destination in job.send_to:
-            deliveries.add(tx, result_id, destination)

@@ -7,25 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from dicomnode.errors import Refused
 from dicomnode.imaging.facts import series_facts, volume_facts
 from dicomnode.imaging.findings import Findings
-from dicomnode.imaging.geometry import series_geometry
 from dicomnode.imaging.headers import read_headers
-from dicomnode.model.manifest import Condition
-from dicomnode.model.result import EncodedResult
+from dicomnode.imaging.inputs import input_geometry
+from dicomnode.imaging.stacks import Choose, stack_facts
+from dicomnode.model.manifest import Condition, Manifest
+from dicomnode.model.profile import Profile
+from dicomnode.model.result import ResultReference
 from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
 from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
 from dicomnode.rules.rule import Facts, Rule
+from dicomnode.services.outbox import Forms
+from dicomnode.services.succession import predecessor_of, withdraw
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What came out: the results in their order, and the seconds of each stage."""
+    """What came out: the results in each form, and the seconds of each stage."""
 
-    results: tuple[EncodedResult, ...]
+    forms: Forms
     findings: Findings
     timings: Mapping[str, float]
 
@@ -36,20 +42,32 @@ def infer(
     runner: Runner,
     provenance: Provenance,
     cancelled: Callable[[], bool],
+    profiles: Sequence[Profile],
+    earlier: Sequence[ResultReference] = (),
 ) -> Inference:
-    """Run `pipeline` over the instances at `paths`, which are one series.
+    """Run `pipeline` over the instances at `paths`, which are one series, and encode for each profile.
+
+    `earlier` are the results that the new ones replace: in each form, their withdrawal comes first.
 
     Raises Refused where they do not suit the pipeline or its answer is not plausible, RunError where
     the run failed, GateFailed where an encoded result is not what was computed.
     """
     headers = read_headers(paths)
-    geometry, ordered = series_geometry(headers)
+    of_series, from_geometry, from_pixels = _by_what_they_ask(pipeline.manifest.require)
+    try:
+        geometry, ordered = input_geometry(
+            headers, pipeline.manifest.pipeline.input, _choose(pipeline.manifest)
+        )
+    except Refused:
+        # That a chest radiograph is no MR tells more than that it has no slices.
+        _require(of_series, {"series": series_facts(headers[0], len(headers))})
+        raise
     facts: dict[str, Mapping[str, object]] = {
-        "series": series_facts(ordered[0], len(ordered)),
+        "series": series_facts(_instance_of(ordered[0], headers), len(headers)),
+        "stack": stack_facts(ordered),
         "volume": volume_facts(geometry),
     }
-    from_headers, from_pixels = _by_what_they_ask(pipeline.manifest.require)
-    _require(from_headers, facts)
+    _require([*of_series, *from_geometry], facts)
 
     def suits(volume: Mapping[str, object]) -> None:
         _require(from_pixels, {**facts, "volume": volume})
@@ -60,9 +78,28 @@ def infer(
         {**facts, "volume": outcome.volume_facts, **_answer(outcome.findings)},
     )
     started = time.monotonic()
-    results = encode_results(outcome.findings, ordered, pipeline.manifest, provenance)
+    manifest, predecessor = pipeline.manifest, predecessor_of(earlier)
+    forms = {
+        profile: (
+            *withdraw(earlier, ordered[0], provenance, profile),
+            *encode_results(outcome.findings, ordered, manifest, provenance, profile, predecessor),
+        )
+        for profile in profiles
+    }
     timings = {**outcome.timings, "encode": time.monotonic() - started}
-    return Inference(results, outcome.findings, timings)
+    return Inference(forms, outcome.findings, timings)
+
+
+def _instance_of(plane: Dataset, headers: Sequence[Dataset]) -> Dataset:
+    return next(ds for ds in headers if ds.SOPInstanceUID == plane.SOPInstanceUID)
+
+
+def _choose(manifest: Manifest) -> Choose | None:
+    """How the manifest takes one of the stacks of a series, where it says so."""
+    if manifest.select is None:
+        return None
+    rule = Rule(manifest.select.when)
+    return lambda facts: rule.matches({"stack": facts})
 
 
 Compiled = tuple[Condition, Rule]
@@ -71,13 +108,16 @@ _PIXEL_FACTS = frozenset({"volume.minimum", "volume.maximum"})
 
 def _by_what_they_ask(
     conditions: Sequence[Condition],
-) -> tuple[list[Compiled], list[Compiled]]:
-    """Those that headers can answer, so that nothing is decoded in vain, and those that need the pixels."""
+) -> tuple[list[Compiled], list[Compiled], list[Compiled]]:
+    """Those about the series alone; those that its geometry answers; and those that need the pixels.
+
+    The last are asked last, so that nothing is decoded in vain.
+    """
     compiled = _compiled(conditions)
-    return (
-        [pair for pair in compiled if not pair[1].names & _PIXEL_FACTS],
-        [pair for pair in compiled if pair[1].names & _PIXEL_FACTS],
-    )
+    of_series = [pair for pair in compiled if all(name.startswith("series.") for name in pair[1].names)]
+    from_pixels = [pair for pair in compiled if pair[1].names & _PIXEL_FACTS]
+    from_geometry = [pair for pair in compiled if pair not in of_series and pair not in from_pixels]
+    return of_series, from_geometry, from_pixels
 
 
 def _compiled(conditions: Sequence[Condition]) -> list[Compiled]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +13,12 @@ from uuid import uuid4
 
 from dicomnode.config import Config
 from dicomnode.model.instance import InstanceRef
+from dicomnode.model.profile import Profile
+from dicomnode.model.result import ResultRole
 from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
-from dicomnode.services.execution import provenance_of
 from dicomnode.services.inference import infer
+from dicomnode.services.origin import provenance_of
 from dicomnode.services.routing import input_digest
 
 
@@ -29,7 +32,12 @@ class Written:
 
 
 def run_folder(
-    config: Config, pipeline: InstalledPipeline, folder: Path, out: Path, device: str | None
+    config: Config,
+    pipeline: InstalledPipeline,
+    folder: Path,
+    out: Path,
+    device: str | None,
+    profile: Profile,
 ) -> Written:
     """Run `pipeline` over the series in `folder` and write its results to `out`.
 
@@ -39,23 +47,27 @@ def run_folder(
     """
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     refs = [InstanceRef(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
-    provenance = provenance_of(config, uuid4().hex, input_digest(refs), pipeline, datetime.now(UTC))
+    provenance = provenance_of(config, uuid4().hex, input_digest(refs), pipeline.digest, datetime.now(UTC))
     with tempfile.TemporaryDirectory() as scratch:
         runner = Runner(
             pipeline,
             device or config.workers.device,
             Path(scratch),
+            folder,
             start_limit_s=config.workers.start_limit_s,
             recycle_after=1,
         )
         try:
-            inference = infer(paths, pipeline, runner, provenance, cancelled=lambda: False)
+            inference = infer(paths, pipeline, runner, provenance, lambda: False, [profile])
         finally:
             runner.close()
     out.mkdir(parents=True, exist_ok=True)
     files = []
-    for result in inference.results:
-        file = out / f"{pipeline.manifest.pipeline.name}-{result.role.lower()}.dcm"
+    seen = Counter[ResultRole]()
+    for result in inference.forms[profile]:
+        seen[result.role] += 1
+        number = f"-{seen[result.role]}" if seen[result.role] > 1 else ""
+        file = out / f"{pipeline.manifest.pipeline.name}-{result.role.lower()}{number}.dcm"
         file.write_bytes(result.data)
         files.append(file)
     statistics = inference.findings.statistics

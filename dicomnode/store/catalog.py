@@ -120,6 +120,12 @@ def note_patient_conflict(tx: Transaction, arrival: Arrival) -> bool:
     return noted.rowcount > 0
 
 
+def names_two_patients(tx: Transaction, series_id: int) -> bool:
+    """True where instances of the series' study name different patients."""
+    of_series = select(series.c.study_id).where(series.c.id == series_id).scalar_subquery()
+    return bool(tx.execute(select(study.c.patient_conflict).where(study.c.id == of_series)).scalar_one())
+
+
 def _ensure(tx: Transaction, table: Table, key: Mapping[str, Any], others: Mapping[str, Any]) -> int:
     """The id of the row with that unique key, inserted where it was not there."""
     found = tx.execute(select(table.c.id).where(_is(table, key))).scalar()

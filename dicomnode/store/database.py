@@ -108,6 +108,8 @@ def _storage_errors() -> Iterator[None]:
     except DBAPIError as error:
         if _is_of_the_disk(error.orig):
             raise DiskFailed(f"the database's disk failed: {error.orig}") from error
+        if error.connection_invalidated or "connect" in str(error.orig):
+            raise StorageFailed("the database cannot be reached (setting database.url)") from error
         raise StorageFailed(f"the database refused: {type(error.orig).__name__}") from error
     except PoolTimeout as error:
         raise StorageFailed("no connection to the database was free") from error
@@ -124,11 +126,11 @@ def _checked(url: str) -> URL:
         parsed = make_url(url)
         parsed.get_dialect()
     except (NoSuchModuleError, ImportError):
-        raise ConfigError("config.toml", [f"database.url: no driver for {parsed.drivername!r}"]) from None
+        raise ConfigError("settings", [f"database.url: no driver for {parsed.drivername!r}"]) from None
     except (ArgumentError, ValueError):
-        raise ConfigError("config.toml", ["database.url: is no SQLAlchemy URL"]) from None
+        raise ConfigError("settings", ["database.url: is no SQLAlchemy URL"]) from None
     if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-        raise ConfigError("config.toml", ["database.url: must be sqlite or postgresql"])
+        raise ConfigError("settings", ["database.url: must be sqlite or postgresql"])
     return parsed
 
 

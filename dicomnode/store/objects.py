@@ -36,6 +36,11 @@ class ObjectStore:
             _sync_folder(folder)
         self._synced = {self._objects}
 
+    @property
+    def folder(self) -> Path:
+        """Under which every object lies."""
+        return self._objects
+
     def put(self, *chunks: bytes) -> StoredObject:
         """Keep the joined chunks; on return they survive a power failure.
 

@@ -20,6 +20,9 @@ from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
 from tests.harness.toy_pipeline import write_toy_pipeline
 
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
+
 
 def route_to(peer: Peer, name: str = "archive") -> str:
     return f"""
@@ -66,6 +69,10 @@ def results_of(node: RunningNode) -> list[dict]:
     return [
         result for series in the_study(node)["series"] for job in series["jobs"] for result in job["results"]
     ]
+
+
+def noticed(node: RunningNode) -> list[dict]:
+    return [event for event in node.events() if event["event"] == "job.noticed"]
 
 
 def running(folder: Path, pipelines: Path, archive: Peer, **options) -> RunningNode:
@@ -121,7 +128,7 @@ def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines
         node.kill()
 
 
-def test_a_late_instance_makes_a_second_generation_with_results_of_its_own(
+def test_a_late_instance_makes_a_second_generation_whose_results_withdraw_the_first_ones(
     tmp_path, pipelines, archive, files
 ):
     node = running(tmp_path / "node", pipelines, archive.peer)
@@ -129,10 +136,22 @@ def test_a_late_instance_makes_a_second_generation_with_results_of_its_own(
         send_files(node.peer, files[:-1])
         wait_for("the first results", lambda: delivered(node))
         send_files(node.peer, files[-1:])
-        wait_for("the second results", lambda: delivered(node, 4))
+        wait_for("the second results and the withdrawal", lambda: delivered(node, 5))
         (series,) = the_study(node)["series"]
         assert [c["instance_count"] for c in series["completions"]] == [11, 12]
-        assert len({result["SOPInstanceUID"] for result in results_of(node)}) == 4
+        first, second = (job["results"] for job in series["jobs"])
+        assert [result["role"] for result in second] == ["WITHDRAWAL", "SEG", "SR"]
+        withdrawal, _, report = (pydicom.dcmread(stored(archive, result)) for result in second)
+        (study,) = withdrawal.CurrentRequestedProcedureEvidenceSequence
+        rejected = {
+            item.ReferencedSOPInstanceUID
+            for of_series in study.ReferencedSeriesSequence
+            for item in of_series.ReferencedSOPSequence
+        }
+        assert rejected == {result["SOPInstanceUID"] for result in first}
+        (before,) = report.PredecessorDocumentsSequence
+        named = before.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        assert named == next(each["SOPInstanceUID"] for each in first if each["role"] == "SR")
     finally:
         node.kill()
 
@@ -170,8 +189,66 @@ def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(
         wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         (job,) = node.ask("jobs", "list")
         assert (job["reason_code"], job["reason"]) == ("NOT_MR", "The series is not MR.")
+        wait_for("the notice", lambda: delivered(node, 1))
+        (notice,) = results_of(node)
+        said = pydicom.dcmread(stored(archive, notice)).ContentSequence
+        words = [item.TextValue for item in said if item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"]
+        assert words[0].startswith("AI did not run: Bright tissue 1.0.0")
+        assert words[1] == "Reason: The series is not MR (NOT_MR)."
     finally:
         node.kill()
+
+
+def test_a_job_that_died_tells_its_destinations_and_takes_it_back_when_it_succeeds_after_all(
+    tmp_path, archive, files
+):
+    flag = tmp_path / "well"
+    write_toy_pipeline(tmp_path / "toys", extra=f"assert os.path.exists({str(flag)!r})")
+    node = running(tmp_path / "node", tmp_path / "toys", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("the dead job", lambda: node.status()["jobs"] == {"dead": 1})
+        wait_for("the notice", lambda: delivered(node, 1))
+        (notice,) = results_of(node)
+        flag.touch()
+        assert node.run("jobs", "retry", "1").returncode == 0
+        wait_for("the results", lambda: delivered(node, 4))
+        assert [result["role"] for result in results_of(node)] == ["NOTICE", "WITHDRAWAL", "SEG", "SR"]
+        withdrawal = pydicom.dcmread(stored(archive, results_of(node)[1]))
+        (of_series,) = withdrawal.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        (rejected,) = of_series.ReferencedSOPSequence
+        assert rejected.ReferencedSOPInstanceUID == notice["SOPInstanceUID"]
+    finally:
+        node.kill()
+
+
+def test_each_destination_gets_the_results_in_the_form_of_its_profile(tmp_path, pipelines, archive, files):
+    manifest = pipelines / "toy" / "pipeline.toml"
+    yields = 'input = "volume"\noutputs = ["SEG", "SC", "PDF", "KOS", "PR", "RTSTRUCT", "SR"]'
+    manifest.write_text(manifest.read_text().replace('input = "volume"', yields))
+    viewer = RunningNode(tmp_path / "viewer", pipelines=pipelines, ae_title="VIEWER").start()
+    routes = route_to(archive.peer) + route_to(viewer.peer, "viewer").split("[[route]]")[0]
+    routes = routes.replace('send_to = ["archive"]', 'send_to = ["archive", "viewer"]')
+    routes += """profile = "small"
+[profile.small]
+segmentation = "LABELMAP"
+takes = ["SEG"]
+"""
+    node = RunningNode(tmp_path / "node", pipelines=pipelines, routes=routes).start()
+    try:
+        send_files(node.peer, files)
+        wait_for("all results confirmed", lambda: delivered(node, 8))
+        sent = {
+            (delivery["destination"], result["role"]): result["SOPClassUID"]
+            for result in results_of(node)
+            for delivery in result["deliveries"]
+        }
+        roles = {"SEG", "SC", "PDF", "KOS", "PR", "RTSTRUCT", "SR"}
+        assert set(sent) == {("archive", role) for role in roles} | {("viewer", "SEG")}
+        assert (sent["archive", "SEG"], sent["viewer", "SEG"]) == (SEG, LABELMAP)
+    finally:
+        node.kill()
+        viewer.kill()
 
 
 def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, archive):
@@ -186,6 +263,8 @@ def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, ar
         assert node.run("jobs", "release", str(job["id"])).returncode == 0
         wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         assert node.ask("jobs", "list")[0]["reason_code"] == "MIXED_PATIENT"
+        wait_for("no notice: whose it would be is not known", lambda: noticed(node))
+        assert results_of(node) == []
     finally:
         node.kill()
 

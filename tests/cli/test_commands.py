@@ -107,6 +107,22 @@ def test_explain_in_json_holds_the_same_and_says_what_is_missing(node, tmp_path)
     assert everything["matched"]
 
 
+def test_a_data_folder_that_is_none_is_named_with_its_key(node):
+    (node.folder / "afile").touch()
+    node.config.write_text(node.config.read_text().replace('data = "data"', 'data = "afile/data"'))
+    done = node.run("serve")
+    assert done.returncode == 78
+    assert "node.data" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_delivery_that_does_not_exist_cannot_be_started_again(node):
+    assert node.run("db", "upgrade").returncode == 0
+    done = node.run("deliveries", "retry", "7")
+    assert done.returncode == 1
+    assert "delivery" in done.stderr
+
+
 def test_what_does_not_exist_is_told_in_one_line(node):
     node.run("db", "upgrade")
     for command in (("jobs", "show", "7"), ("series", "complete", "1.2.3"), ("status", "1.2.3")):

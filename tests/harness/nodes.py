@@ -137,9 +137,10 @@ folder = "{pipelines}"
 
     def status(self) -> dict[str, Any]:
         """What `dicomnode status --json` answers, without a process for each question."""
-        stores = open_stores(load_config(self.config, self._environment))
+        config = load_config(self.config, self._environment)
+        stores = open_stores(config)
         try:
-            counts = administration.describe_all(stores.database)
+            counts = administration.describe_all(stores.database, [each.name for each in config.destination])
             return {**counts, "list": administration.describe_studies(stores.database, None, 100)}
         finally:
             stores.database.close()
