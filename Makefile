@@ -14,10 +14,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PEERS := dcmtk orthanc postgresql
+# npm comes with Node.js where that is not Debian's own; Debian's package would clash with it.
+PEERS := chromium dcmtk orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
 DOCS_TESTS := $(wildcard tests/docs)
 
-.PHONY: help setup demo test check bench peers clean
+.PHONY: help setup demo viewer test check bench peers clean
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -28,6 +29,9 @@ setup: $(READY)  ## set up .venv; TORCH_INDEX_URL=… takes torch from an index 
 demo: $(READY)  ## the whole way on this machine; INPUT=folder: your own series; ARCHIVE=host:port ARCHIVE_AE=title: your own archive
 	@$(BIN)/python -m dicomnode.demo $(if $(INPUT),--input "$(INPUT)") \
 		$(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(ARCHIVE_AE),--archive-ae "$(ARCHIVE_AE)")
+
+viewer: $(READY)  ## what the last demo archived, in OHIF; needs make peers
+	@$(BIN)/python -m dicomnode.demo.viewer $(if $(PORT),--port "$(PORT)")
 
 test: $(READY)  ## all tests; what lacks its peer is named at the end
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)

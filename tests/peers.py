@@ -67,6 +67,7 @@ def run(program: str, *arguments: str | Path | int, check: bool = True) -> subpr
         [dcmtk(program), *map(str, arguments)],
         capture_output=True,
         text=True,
+        errors="replace",
         check=check,
         timeout=120,
         env={"TCP_NODELAY": "1"},

@@ -60,6 +60,12 @@ def find_instances(folder: Path, uids: frozenset[str]) -> dict[str, Path]:
     return {str(ds.SOPInstanceUID): path for path, ds in found if ds and ds.SOPInstanceUID in uids}
 
 
+def read_instances(folder: Path) -> list[tuple[str, OutgoingInstance]]:
+    """Each instance in `folder` or below, with the Study Instance UID that it has."""
+    found = (_header(path) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [(str(ds.StudyInstanceUID), _outgoing(ds)) for ds in found if ds]
+
+
 def _header(path: Path) -> FileDataset | None:
     """The identifying attributes of an instance; None where the file is none (a DICOMDIR is none)."""
     try:

@@ -77,7 +77,7 @@ def write_archive_config(site: Site) -> None:
 
 
 def write_node_config(site: Site, archive: Peer, pipelines: Path, pipeline: str) -> None:
-    """A node that runs `pipeline` on every series and sends the results to the archive."""
+    """A node that runs `pipeline` on every series and sends the results to the archive, for `make viewer`."""
     _write(
         site,
         f"""{_common(site)}
@@ -94,6 +94,7 @@ folder = {_text(str(pipelines))}
 name = "archive"
 dimse = {{ ae_title = {_text(archive.ae_title)}, host = {_text(archive.host)}, port = {archive.port} }}
 confirm = "find"
+profile = "ohif3"
 
 [[route]]
 name = "demo"

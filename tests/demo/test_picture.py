@@ -9,13 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.color import CIELabColor
-from matplotlib.image import imread
+from PIL import Image
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from dicomnode.demo import picture
 from dicomnode.imaging.volume import read_volume
-from tests.demo.builders import SPACING, oblique_sagittal, write_block_series
+from tests.demo.builders import oblique_sagittal, write_block_series
 
 RED, BLUE = (230, 60, 50), (40, 90, 240)
 
@@ -50,16 +50,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> picture.Overlay:
 
 
 def test_the_segment_lies_on_what_it_marks(shown):
-    assert np.array_equal(shown.labels == 1, shown.image > 0)
+    assert np.array_equal(shown.labels == 1, shown.series.array > 0)
     assert np.count_nonzero(shown.labels == 1) == 4 * 5 * 11
-
-
-def test_axes_run_to_feet_posterior_and_left(shown):
-    f, p, left = (places.mean() for places in np.nonzero(shown.labels == 1))
-    assert f < shown.labels.shape[0] / 2
-    assert p > shown.labels.shape[1] / 2
-    assert left > shown.labels.shape[2] / 2
-    assert shown.spacing == pytest.approx((SPACING[1], SPACING[2], SPACING[0]))
 
 
 def test_planes_have_their_size_in_mm_and_the_letters_of_the_patient(shown):
@@ -78,21 +70,17 @@ def test_planes_have_their_size_in_mm_and_the_letters_of_the_patient(shown):
 def test_colours_are_those_of_the_segments(shown):
     block, rest = shown.segments
     assert (block.label, rest.label) == ("Block", "Rest")
-    assert np.multiply(block.colour, 255) == pytest.approx(RED, abs=2)
-    assert np.multiply(rest.colour, 255) == pytest.approx(BLUE, abs=2)
+    assert block.colour == pytest.approx(RED, abs=2)
+    assert rest.colour == pytest.approx(BLUE, abs=2)
 
 
 def test_the_left_of_the_patient_is_drawn_on_the_right(shown, tmp_path: Path):
     picture.draw(shown, "a title", {1: 12.3}, tmp_path / "picture.png")
-    image = imread(tmp_path / "picture.png")[..., :3]
-    height, width = image.shape[:2]
-    axial = image[height // 2 :, : width // 3]
+    image = np.asarray(Image.open(tmp_path / "picture.png")) / 255
+    width = image.shape[1]
+    # The planes with the segments are below those without, and above the table.
+    axial = image[450:840, : width // 3]
     over_white = 0.45 * np.divide(RED, 255) + 0.55
     columns = np.nonzero(np.all(np.abs(axial - over_white) < 0.03, axis=-1))[1]
     assert columns.size > 100
     assert columns.min() > axial.shape[1] / 2
-
-
-def test_a_legend_line_has_the_volume_where_there_is_one(shown):
-    assert picture.legend_line(shown.segments[0], 812.34) == "Block  812.3 ml"
-    assert picture.legend_line(shown.segments[0], None) == "Block"

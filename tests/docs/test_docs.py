@@ -12,6 +12,7 @@ import pytest
 
 from dicomnode.config import Config, _Section
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS
+from dicomnode.imaging.stacks import STACK_FACTS
 from dicomnode.model import delivery, job
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,13 @@ def test_the_rules_page_names_every_fact():
     text = (ROOT / "docs" / "rules.md").read_text()
     named = set(re.findall(r"`(\w+)`", text))
     assert named >= SERIES_FACTS | STUDY_FACTS | {"calling_ae", "called_ae", "address"}
+
+
+def test_the_pipelines_page_names_every_fact_of_a_stack_and_every_reason_to_refuse_an_input():
+    text = (ROOT / "docs" / "pipelines.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "dicomnode" / "imaging").glob("*.py"))
+    reasons = {"COLOUR", "LOCALIZER", *re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', sources)}
+    assert set(re.findall(r"`(\w+)`", text)) >= STACK_FACTS | reasons
 
 
 def test_every_link_of_the_docs_leads_somewhere():
