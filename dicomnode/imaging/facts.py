@@ -5,6 +5,7 @@ A text that is missing is ""; a number that is missing has no key. Nothing here 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import TypeAlias
 
@@ -38,23 +39,24 @@ _SERIES_NUMBERS = {
     "flip_angle": "FlipAngle",
     "slice_thickness": "SliceThickness",
 }
-SERIES_FACTS = frozenset(
-    {
-        *_SERIES_TEXTS,
-        *_SERIES_NUMBERS,
-        "transfer_syntax",
-        "instances",
-        "frames",
-        "rows",
-        "columns",
-        "pixel_spacing",
-    }
-)
-"""The names that `series_facts` can yield."""
-STUDY_FACTS = frozenset(
-    {"description", "accession_number", "patient_sex", "date", "institution", "patient_age"}
-)
-"""The names that `study_facts` can yield."""
+SERIES_FACTS: Mapping[str, object] = {
+    **dict.fromkeys((*_SERIES_TEXTS, "transfer_syntax"), ""),
+    **dict.fromkeys((*_SERIES_NUMBERS, "pixel_spacing"), 1.0),
+    **dict.fromkeys(("instances", "frames", "rows", "columns"), 1),
+}
+"""The names that `series_facts` can yield, each with a value of its type."""
+STUDY_FACTS: Mapping[str, object] = {
+    **dict.fromkeys(("description", "accession_number", "patient_sex", "date", "institution"), ""),
+    "patient_age": 1.0,
+}
+"""The names that `study_facts` can yield, each with a value of its type."""
+VOLUME_FACTS: Mapping[str, object] = {
+    "spacing": [1.0, 1.0, 1.0],
+    "extent_mm": [1.0, 1.0, 1.0],
+    "shape": [1, 1, 1],
+    **dict.fromkeys(("minimum", "maximum"), 1.0),
+}
+"""The names that `volume_facts` can yield, each with a value of its type."""
 _DAYS_PER_UNIT = {"Y": 365.25, "M": 365.25 / 12, "W": 7.0, "D": 1.0}
 
 

@@ -30,12 +30,13 @@ _NOT_SHOWN = re.compile(r"[^A-Za-z0-9 ._+-]")
 
 @dataclass(frozen=True, slots=True)
 class _Attribute:
-    """What may tell stacks apart; `words` are for one and for several of them."""
+    """What may tell stacks apart; `words` are for one and for several, `specimen` is of its values' type."""
 
     fact: str
     words: tuple[str, str]
     read: Callable[[Dataset], Value]
     unit: str = ""
+    specimen: str | float = 1.0
 
 
 def _number(*keywords: str) -> Callable[[Dataset], Value]:
@@ -59,25 +60,25 @@ _PHASE = _Attribute(
     _number("TemporalPositionIndex", "TemporalPositionIdentifier"),
 )
 _ATTRIBUTES = (
-    _Attribute("stack_id", ("stack", "stacks"), _text("StackID")),
+    _Attribute("stack_id", ("stack", "stacks"), _text("StackID"), specimen=""),
     _Attribute("echo_time", ("echo", "echoes"), _number("EchoTime"), "ms"),
     _Attribute("b_value", ("b-value", "b-values"), b_value, "s/mm2"),
     _Attribute("inversion_time", ("inversion time", "inversion times"), _number("InversionTime"), "ms"),
     _Attribute("flip_angle", ("flip angle", "flip angles"), _number("FlipAngle"), "degrees"),
     _Attribute("repetition_time", ("repetition time", "repetition times"), _number("RepetitionTime"), "ms"),
-    _Attribute("image_type", ("image type", "image types"), _text("ImageType")),
-    _Attribute("kernel", ("kernel", "kernels"), _text("ConvolutionKernel")),
+    _Attribute("image_type", ("image type", "image types"), _text("ImageType"), specimen=""),
+    _Attribute("kernel", ("kernel", "kernels"), _text("ConvolutionKernel"), specimen=""),
     _Attribute("kvp", ("tube voltage", "tube voltages"), _number("KVP"), "kV"),
     _PHASE,
     _Attribute("trigger_time", ("phase", "phases"), _number("TriggerTime"), "ms"),
-    _Attribute("gradient", ("gradient", "gradients"), _text("DiffusionGradientOrientation")),
+    _Attribute("gradient", ("gradient", "gradients"), _text("DiffusionGradientOrientation"), specimen=""),
     _Attribute("acquisition_number", ("acquisition", "acquisitions"), _number("AcquisitionNumber")),
 )
 """In the order in which they are tried."""
 _IMAGE_ATTRIBUTES = (
-    _Attribute("view", ("view", "views"), _text("ViewPosition")),
-    _Attribute("laterality", ("side", "sides"), _text("ImageLaterality")),
-    _Attribute("image_type", ("image type", "image types"), _text("ImageType")),
+    _Attribute("view", ("view", "views"), _text("ViewPosition"), specimen=""),
+    _Attribute("laterality", ("side", "sides"), _text("ImageLaterality"), specimen=""),
+    _Attribute("image_type", ("image type", "image types"), _text("ImageType"), specimen=""),
 )
 _CLOCKS: tuple[Callable[[Dataset], Value], ...] = (
     _number("TriggerTime"),
@@ -86,10 +87,11 @@ _CLOCKS: tuple[Callable[[Dataset], Value], ...] = (
     _text("ContentTime"),
 )
 """Where each slice has times of its own, their order at each place tells the phases."""
-STACK_FACTS = frozenset(
-    {*(attribute.fact for attribute in (*_ATTRIBUTES, *_IMAGE_ATTRIBUTES)), "index", "count", "slices"}
-)
-"""The names that the facts of a stack can have."""
+STACK_FACTS: Mapping[str, object] = {
+    **{attribute.fact: attribute.specimen for attribute in (*_ATTRIBUTES, *_IMAGE_ATTRIBUTES)},
+    **dict.fromkeys(("index", "count", "slices"), 1),
+}
+"""The names that the facts of a stack can have, each with a value of its type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 import cel
 
 from dicomnode.errors import RuleError
-from dicomnode.imaging.facts import SERIES_FACTS
+from dicomnode.imaging.facts import SERIES_FACTS, VOLUME_FACTS
 from dicomnode.imaging.stacks import STACK_FACTS
 from dicomnode.rules.tokens import fact_names, loops, patterns, split
 
 Facts = Mapping[str, Mapping[str, object]]
-Known = Mapping[str, frozenset[str]]
 
 LONGEST = 4000
 """Characters of a rule; the time to compile one grows with its length."""
@@ -27,17 +26,20 @@ _FUNCTIONS = frozenset(
     | {"timestamp", "uint"}
 )
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_NO_OVERLOAD = "Undefined variable or function"
+"""What CEL says of a function that there is, and not for a value of that type."""
+_MIX_UP, _NO_CONDITION = "the types do not go together", "is no condition"
 _IN_HEADER = ("series", "stack", "study")
 
-PIPELINE_FACTS: Known = {
+PIPELINE_FACTS: Facts = {
     "series": SERIES_FACTS,
     "stack": STACK_FACTS,
-    "volume": frozenset({"spacing", "shape", "extent_mm", "minimum", "maximum"}),
-    "segments": frozenset(),
-    "all": frozenset({"volume_ml", "mean", "sd", "largest_component"}),
-    "values": frozenset(),
+    "volume": VOLUME_FACTS,
+    "segments": {},
+    "all": dict.fromkeys(("volume_ml", "mean", "sd", "largest_component"), 1.0),
+    "values": {},
 }
-"""What the conditions of a pipeline can ask about; no names under a root means any."""
+"""What the conditions of a pipeline can ask about, by value of its type; no names under a root means any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,12 @@ class Verdict:
 
 
 class Rule:
-    """A compiled rule. Raises RuleError where it does not compile or names what there is not.
+    """A compiled rule. Raises RuleError where it does not compile, names what there is not, or mixes types.
 
-    `known` gives the facts by root (`{"series": {"modality", …}}`); None checks no names.
+    `known` gives a value of its type for each fact (`{"series": {"modality": "", …}}`); None checks neither.
     """
 
-    def __init__(self, source: str, known: Known | None = None) -> None:
+    def __init__(self, source: str, known: Facts | None = None) -> None:
         self.source = source
         _require_small(source)
         self._program = _compile(source)
@@ -77,6 +79,8 @@ class Rule:
         self._conditions = tuple(
             (operand, _compile(operand), fact_names(operand)) for operand in split(source)[0]
         )
+        if known is not None:
+            _require_types(source, self.holds(known))
 
     def matches(self, facts: Facts) -> bool:
         """Whether the rule is true of `facts`; a fact that is absent or of another type makes it false."""
@@ -117,7 +121,7 @@ def _compile(source: str) -> cel.Program:
         raise _error(source, f"line {line}, column {column}: {problem}") from None
 
 
-def _require_known(source: str, program: cel.Program, known: Known | None) -> None:
+def _require_known(source: str, program: cel.Program, known: Facts | None) -> None:
     # Operators are functions too; their names are no identifiers.
     for function in (name for name in program.functions() if name.isidentifier() and name[0] != "_"):
         if function not in _FUNCTIONS:
@@ -135,6 +139,15 @@ def _require_known(source: str, program: cel.Program, known: Known | None) -> No
         if rest and known[root] and rest[0] not in known[root]:
             near = _nearest(f"{root}.{rest[0]}", [f"{root}.{name}" for name in known[root]])
             raise _error(source, f"column {_column(source, root)}: there is no {root}.{rest[0]}{near}")
+
+
+def _require_types(source: str, verdict: Verdict) -> None:
+    """A rule that can never be decided would never match, and nobody would know."""
+    for condition in verdict.conditions:
+        if condition.note.startswith((_MIX_UP, _NO_CONDITION)):
+            raise _error(source, condition.note)
+    if not verdict.conditions and verdict.note.startswith(_NO_CONDITION):
+        raise _error(source, verdict.note)
 
 
 def _error(source: str, problem: str) -> RuleError:
@@ -156,7 +169,7 @@ def _evaluate(program: cel.Program, facts: Facts) -> object:
     """The value, or what CEL raised: a KeyError for an absent fact, a TypeError for a mix-up."""
     try:
         return program.execute(dict(facts))
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         return error
 
 
@@ -189,12 +202,12 @@ def _note(outcome: object, values: Mapping[str, object], absent: list[str]) -> s
     if absent:
         place = "in the header" if absent[0].split(".")[0] in _IN_HEADER else "known"
         return f"{absent[0]} is not {place}"
-    if isinstance(outcome, TypeError):
+    if isinstance(outcome, TypeError) or _NO_OVERLOAD in str(outcome):
         kinds = ", ".join(f"{name} is {_kind(value)}" for name, value in values.items())
-        return f"the types do not go together: {kinds}" if kinds else "the types do not go together"
+        return f"{_MIX_UP}: {kinds}" if kinds else _MIX_UP
     if isinstance(outcome, Exception):
         return "cannot be evaluated"
-    return f"is no condition: it gives {_kind(outcome)}"
+    return f"{_NO_CONDITION}: it gives {_kind(outcome)}"
 
 
 def _kind(value: object) -> str:

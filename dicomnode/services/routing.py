@@ -26,12 +26,12 @@ log = structlog.get_logger()
 
 Facts = Mapping[str, Mapping[str, object]]
 
-KNOWN_FACTS: Mapping[str, frozenset[str]] = {
+KNOWN_FACTS: Facts = {
     "series": SERIES_FACTS,
     "study": STUDY_FACTS,
-    "association": frozenset({"calling_ae", "called_ae", "address"}),
+    "association": dict.fromkeys(("calling_ae", "called_ae", "address"), ""),
 }
-"""What a route's rule can ask about."""
+"""What a route's rule can ask about, each with a value of its type."""
 
 
 @dataclass(frozen=True, slots=True)
