@@ -6,11 +6,19 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from dicomnode.errors import ConfigError
@@ -38,7 +46,24 @@ Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
-Network = IPv4Network | IPv6Network
+
+
+def _address(value: object) -> object:
+    try:
+        return ip_address(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"is no address such as 127.0.0.1 or ::1, but {value!r}") from None
+
+
+def _network(value: object) -> object:
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"is no network such as 10.1.0.0/16 or 10.1.2.3/32, but {value!r}") from None
+
+
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
 
 class _Section(BaseModel):
@@ -70,7 +95,7 @@ class AcceptEntry(_Section):
 class DimseSection(_Section):
     """The DIMSE listener."""
 
-    address: IPv4Address | IPv6Address = IPv4Address("127.0.0.1")
+    address: Address = IPv4Address("127.0.0.1")
     port: Port = 11112
     accept: tuple[AcceptEntry, ...] = ()
     maximum_associations: Count = 50
@@ -120,6 +145,11 @@ class DeliverySection(_Section):
     give_up_after_h: Seconds = 168.0
     lease_s: Seconds = 60.0
     confirm_checks: Count = 10
+
+    @property
+    def give_up_after_s(self) -> float:
+        """`give_up_after_h` in seconds."""
+        return self.give_up_after_h * 3600
 
 
 class PipelinesSection(_Section):

@@ -39,6 +39,11 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
         ),
         ('[node]\nae_title = "A\\\\B"\n', "node.ae_title: an AE title has no backslash"),
         ("[results]\nresearch_only = 1\n", "results.research_only: Input should be a valid boolean"),
+        ('[dimse]\naddress = "localhost"\n', "dimse.address: is no address such as 127.0.0.1"),
+        (
+            '[dimse]\naccept = [{ae_title = "A", address = "10.1.2.3/16"}]\n',
+            "dimse.accept[1].address: is no network such as 10.1.0.0/16",
+        ),
         ('[[route]]\nname = "a"\nwhen = "true"\npipeline = "p"\nsend_to = ["pcas"]\n', "is no destination"),
         ('[[route]]\nname = "a"\n', "route[1].when: Field required"),
         ("not toml", "is not TOML"),

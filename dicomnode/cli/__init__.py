@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from dicomnode import __version__
 from dicomnode.cli import db, deliveries, jobs, pipelines, routes, series, serve, status
 from dicomnode.errors import ConfigError, DicomnodeError
 from dicomnode.supervisor import EXIT_CONFIG
@@ -17,6 +19,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dicomnode {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What every command has in common."""
+
+
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
 for name, group in (

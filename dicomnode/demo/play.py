@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -39,6 +40,8 @@ from dicomnode.store.database import Database
 
 NODE_AE, ARCHIVE_AE, SCANNER_AE = "DICOMNODE", "ARCHIVE", "DEMOSCANNER"
 _POLL_S = 0.25
+DELIVERY_LIMIT_S = 180.0
+"""An archive that is gone for longer ends the demo; the node itself would go on trying for days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +174,11 @@ def _watch(
             wait.until(lambda journey: _ran(journey, scene.pipeline, step))
         results = len(wait.now().results)
         with steps.step("deliver", results) as step:
-            wait.until(lambda journey: _delivered(journey, "deliver", journey.sent, step))
+            wait.until(lambda journey: _delivered(journey, "deliver", journey.sent, step), DELIVERY_LIMIT_S)
         with steps.step("confirm", results) as step:
-            return wait.until(lambda journey: _delivered(journey, "confirm", journey.confirmed, step))
+            return wait.until(
+                lambda journey: _delivered(journey, "confirm", journey.confirmed, step), DELIVERY_LIMIT_S
+            )
     finally:
         database.close()
 
@@ -193,13 +198,15 @@ class _Wait:
             raise DemoError("the node does not know the series that it was sent")
         return journey
 
-    def until(self, reached: Callable[[Journey], bool]) -> Journey:
-        deadline = time.monotonic() + self._limit_s
+    def until(self, reached: Callable[[Journey], bool], most_s: float = math.inf) -> Journey:
+        limit_s = min(self._limit_s, most_s)
+        deadline = time.monotonic() + limit_s
         while not reached(journey := self.now()):
             self._require_running()
             if time.monotonic() > deadline:
+                trouble = f" ({journey.trouble})" if journey.trouble else ""
                 raise DemoError(
-                    f"nothing came of it within {self._limit_s:g} s; the job is {journey.job_state}"
+                    f"nothing came of it within {limit_s:g} s; the job is {journey.job_state}{trouble}"
                 )
             time.sleep(_POLL_S)
         return journey

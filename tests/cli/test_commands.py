@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dicomnode.cli import app
 from dicomnode.supervisor import EXIT_CONFIG
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode
@@ -130,3 +133,7 @@ def test_what_does_not_exist_is_told_in_one_line(node):
         assert done.returncode == 1
         assert done.stderr.startswith("dicomnode: no ")
         assert done.stderr.count("\n") == 1
+
+
+def test_the_version_is_the_packages():
+    assert CliRunner().invoke(app, ["--version"]).output == f"dicomnode {version('dicomnode')}\n"
