@@ -177,6 +177,8 @@ class Question(_Section):
     choice: Annotated[tuple[Choice, ...], Field(min_length=2)]
 
 
+MOST_MAPS = 9
+"""More would need SeriesNumbers that are another job's."""
 _OF_THE_NODE = frozenset({ResultRole.NOTICE, ResultRole.WITHDRAWAL})
 _IN_THE_PATIENT = frozenset({ResultRole.PARAMETRIC_MAP, ResultRole.DERIVED, ResultRole.RTSTRUCT})
 
@@ -190,7 +192,7 @@ class Manifest(_Section):
     require: tuple[Condition, ...] = ()
     segment: tuple[Segment, ...] = ()
     mark: tuple[Mark, ...] = ()
-    map: tuple[Map, ...] = ()
+    map: Annotated[tuple[Map, ...], Field(max_length=MOST_MAPS)] = ()
     question: tuple[Question, ...] = ()
     measurement: tuple[Measurement, ...] = ()
     value: tuple[Value, ...] = ()

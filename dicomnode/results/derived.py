@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from highdicom.pm import RealWorldValueMapping
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from dicomnode.errors import GateFailed
@@ -21,10 +20,10 @@ from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.model.manifest import Manifest, Map
 from dicomnode.model.result import EncodedResult, ResultRole
-from dicomnode.results.codes import concept, processing_equipment, series_description
+from dicomnode.results.codes import concept, processing_equipment
 from dicomnode.results.derived_modules import ImageModules, modules_of
 from dicomnode.results.frame_groups import in_place, pixel_element
-from dicomnode.results.instance import tell_part_of_body
+from dicomnode.results.instance import Names, begin, tell_part_of_body
 from dicomnode.results.multiframe import (
     acquisition_equipment,
     carry_loss,
@@ -117,15 +116,9 @@ def _series(
     modules: ImageModules,
 ) -> Dataset:
     """What all images of the series have in common."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.Modality = modules.SOPClassUID, modules.Modality
-    ds.SeriesInstanceUID = provenance.uid("series", ResultRole.DERIVED, of.name)
-    ds.SeriesNumber = series_number(provenance, manifest, of)
-    ds.SeriesDescription = series_description(manifest.pipeline.title, provenance, of.title)
-    ds.Manufacturer, ds.ManufacturerModelName = provenance.manufacturer, provenance.model_name
-    ds.SoftwareVersions, ds.DeviceSerialNumber = provenance.software_version, provenance.device_serial_number
+    number = series_number(provenance, manifest, of)
+    names = Names((ResultRole.DERIVED, of.name), number, manifest.pipeline.title, of.title)
+    ds = begin(modules.SOPClassUID, modules.Modality, names, provenance)
     ds.ContributingEquipmentSequence = [
         *acquisition_equipment(headers[0]),
         *processing_equipment(manifest, provenance),

@@ -1,4 +1,4 @@
-"""What every result that is no image of the source's grid begins with: its names, and who made it."""
+"""What every result begins with: its names, and who made it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,38 @@ class Kind:
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a series is called: its UIDs are a function of `parts`, its description ends in `words`."""
+
+    parts: tuple[str, ...]
+    SeriesNumber: int
+    title: str
+    words: str
+
+
 def new_instance(kind: Kind, title: str, manifest: Manifest | None, provenance: Provenance) -> Dataset:
-    """Names and equipment (PS3.3 C.7.3.1, C.7.5.1); identity and times are put in by `finish`."""
+    """A result that is no image on the source's grid; identity and times are put in by `finish`."""
+    names = Names((kind.role,), provenance.series_number(kind.role), title, kind.words)
+    ds = begin(kind.SOPClassUID, kind.Modality, names, provenance)
+    ds.ContributingEquipmentSequence = processing_equipment(manifest, provenance)
+    return ds
+
+
+def begin(SOPClassUID: str, Modality: str, names: Names, provenance: Provenance) -> Dataset:
+    """Names and equipment (PS3.3 C.7.3.1, C.7.5.1) of the first instance of a series."""
     ds = Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.Modality = UID(kind.SOPClassUID), kind.Modality
-    ds.SOPInstanceUID = provenance.instance_uid(kind.role)
-    ds.SeriesInstanceUID = provenance.series_uid(kind.role)
-    ds.SeriesNumber, ds.InstanceNumber = provenance.series_number(kind.role), 1
-    ds.SeriesDescription = series_description(title, provenance, kind.words)
+    ds.SOPClassUID, ds.Modality = UID(SOPClassUID), Modality
+    ds.SOPInstanceUID = provenance.uid("instance", *names.parts)
+    ds.SeriesInstanceUID = provenance.uid("series", *names.parts)
+    ds.SeriesNumber, ds.InstanceNumber = names.SeriesNumber, 1
+    ds.SeriesDescription = series_description(names.title, provenance, names.words)
     ds.Manufacturer, ds.ManufacturerModelName = provenance.manufacturer, provenance.model_name
     ds.SoftwareVersions = provenance.software_version
     if provenance.device_serial_number:
         ds.DeviceSerialNumber = provenance.device_serial_number
-    ds.ContributingEquipmentSequence = processing_equipment(manifest, provenance)
     return ds
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import highdicom
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 
 from dicomnode.errors import GateFailed
@@ -18,7 +17,8 @@ from dicomnode.imaging.elements import number_of, numbers_of, text_of, value_of
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.model.manifest import Manifest, Map
 from dicomnode.model.result import ResultRole
-from dicomnode.results.codes import content_description, processing_equipment, series_description
+from dicomnode.results.codes import content_description, processing_equipment
+from dicomnode.results.instance import Names, begin
 from dicomnode.results.provenance import Provenance
 
 _LONGEST_DS = 16
@@ -52,13 +52,10 @@ def new_instance(
     `headers` are the source's, one a plane, in slice order. A source without a frame of reference, such as
     a projection, yields a result without one: it is tied to its source by reference alone.
     """
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.SOPClassUID, ds.Modality, ds.ImageType = UID(kind.SOPClassUID), kind.Modality, list(kind.ImageType)
-    _name(ds, kind, manifest, provenance)
-    ds.Manufacturer, ds.ManufacturerModelName = provenance.manufacturer, provenance.model_name
-    ds.SoftwareVersions, ds.DeviceSerialNumber = provenance.software_version, provenance.device_serial_number
+    ds = begin(kind.SOPClassUID, kind.Modality, _names(kind, manifest, provenance), provenance)
+    ds.ImageType, ds.ContentLabel = list(kind.ImageType), kind.ContentLabel
+    title = kind.map.title if kind.map else manifest.pipeline.title
+    ds.ContentDescription = content_description(title, provenance)
     ds.ContributingEquipmentSequence = [
         *acquisition_equipment(headers[0]),
         *processing_equipment(manifest, provenance),
@@ -142,20 +139,12 @@ def series_number(provenance: Provenance, manifest: Manifest, of: Map) -> int:
     return provenance.series_number_base + len(ResultRole) + others.index(of.name)
 
 
-def _name(ds: Dataset, kind: Kind, manifest: Manifest, provenance: Provenance) -> None:
-    parts = (kind.role, kind.map.name) if kind.map else (kind.role,)
-    ds.SOPInstanceUID = provenance.uid("instance", *parts)
-    ds.SeriesInstanceUID = provenance.uid("series", *parts)
-    if kind.map:
-        ds.SeriesNumber = series_number(provenance, manifest, kind.map)
-    else:
-        ds.SeriesNumber = provenance.series_number(kind.role)
-    ds.InstanceNumber = 1
-    what = f"{kind.map.title} {kind.role}" if kind.map else kind.role
-    ds.SeriesDescription = series_description(manifest.pipeline.title, provenance, what)
-    title = kind.map.title if kind.map else manifest.pipeline.title
-    ds.ContentDescription = content_description(title, provenance)
-    ds.ContentLabel = kind.ContentLabel
+def _names(kind: Kind, manifest: Manifest, provenance: Provenance) -> Names:
+    title = manifest.pipeline.title
+    if kind.map is None:
+        return Names((kind.role,), provenance.series_number(kind.role), title, kind.role)
+    number = series_number(provenance, manifest, kind.map)
+    return Names((kind.role, kind.map.name), number, title, f"{kind.map.title} {kind.role}")
 
 
 def _refer(ds: Dataset, headers: Sequence[Dataset]) -> None:

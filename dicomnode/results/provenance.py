@@ -50,12 +50,8 @@ class Provenance:
         return derive_uid(self.installation, self.job_key, self.pipeline_digest, self.form, *parts)
 
     def instance_uid(self, role: ResultRole) -> str:
-        """SOPInstanceUID of this job's result of that role."""
+        """SOPInstanceUID of this job's result of that role; each result has a series of its own."""
         return self.uid("instance", role)
-
-    def series_uid(self, role: ResultRole) -> str:
-        """SeriesInstanceUID of this job's result of that role; each result has a series of its own."""
-        return self.uid("series", role)
 
     def in_form(self, profile: Profile) -> Provenance:
         """The same origin of results in the form of `profile`."""
