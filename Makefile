@@ -71,5 +71,5 @@ $(READY): pyproject.toml constraints.txt
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install pip; }
 	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") torch
-	$(PIP) install -c constraints.txt -e '.[demo,dev]'
+	$(PIP) install -c constraints.txt -e '.[demo,train,dev]'
 	@touch $@

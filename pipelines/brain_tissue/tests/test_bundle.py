@@ -1,11 +1,18 @@
 """The files of the bundle: weights, metadata, manifest."""
 
 import json
+import re
+import shlex
+import subprocess
+import sys
 import tomllib
 
 import cel
+import nibabel as nib
+import numpy as np
 import pytest
 from monai.bundle import ConfigParser
+from nilearn import datasets
 from pydicom.sr.codedict import Code, codes
 
 from .conftest import BUNDLE, Bundle
@@ -117,3 +124,18 @@ def test_codes_are_those_of_the_standard():
 def test_input_is_judged_by_its_facts(changes, code):
     facts = dict(changes)
     assert first_refusal(**facts) == code
+
+
+def test_the_command_of_the_model_card_labels_a_file_on_its_own_grid(tmp_path):
+    card = (BUNDLE / "docs" / "README.md").read_text("utf-8")
+    command = re.search(r"^python (-m monai.bundle run .*--input T1.nii.gz .*)$", card, re.MULTILINE)[1]
+    head, labels = tmp_path / "T1.nii.gz", tmp_path / "labels.nii.gz"
+    nib.save(datasets.load_mni152_template(resolution=2), head)
+    words = [
+        {head.name: str(head), labels.name: str(labels)}.get(word, word) for word in shlex.split(command)
+    ]
+    subprocess.run([sys.executable, *words], cwd=BUNDLE, check=True, capture_output=True)
+    given, found = nib.load(head), nib.load(labels)
+    np.testing.assert_allclose(found.affine, given.affine)
+    assert found.shape == given.shape
+    assert set(np.unique(found.dataobj)) == {0, 1, 2, 3}
