@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,16 +20,19 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from dicomnode.errors import ConfigError
 from dicomnode.model.job import Priority
-from dicomnode.model.peer import Peer
+from dicomnode.model.passcode import require_hashed
+from dicomnode.model.peer import Peer, PeerTLS
 from dicomnode.model.profile import PROFILES, Profile
 
 ENVIRONMENT_PREFIX = "DICOMNODE_"
+SECRET_PREFIX = "DICOMNODE_SECRET_"  # noqa: S105  the name of a variable
 
 
 def _ae_title(value: str) -> str:
@@ -39,13 +45,26 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def _web_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError(f"not an https or http URL: {value!r}")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("a URL here has no user, password, query or fragment")
+    return value.rstrip("/")
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 """A peer's name (PS3.5 6.2, AE)."""
+
+
+WebURL = Annotated[str, AfterValidator(_web_url)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
+Percent = Annotated[float, Field(strict=True, gt=0, le=100)]
 
 
 def _address(value: object) -> object:
@@ -85,11 +104,45 @@ class DatabaseSection(_Section):
     url: str = ""
 
 
+def _beside(value: str, info: ValidationInfo) -> str:
+    base: Path | None = (info.context or {}).get("folder")
+    return str(base / value) if value and base else value
+
+
+File = Annotated[str, AfterValidator(_beside)]
+"""A file, relative to config.toml; "" is none."""
+
+
 class AcceptEntry(_Section):
     """A calling AE title and the addresses it may come from."""
 
     ae_title: AETitle
     address: Network
+
+
+class UserEntry(_Section):
+    """A user of DIMSE, and the hash of the passcode; "" where the name is enough (PS3.7 D.3.3.7)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    passcode: Annotated[str, AfterValidator(lambda text: text and require_hashed(text))] = ""
+
+
+class DimseTLSSection(_Section):
+    """DIMSE by TLS, where there is a certificate (PS3.15 B.12)."""
+
+    port: Port = 2762
+    certificate: File = ""
+    key: File = ""
+    ca: File = ""
+    client_certificates: Literal["required", "none"] = "required"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        if self.certificate and self.client_certificates == "required" and not self.ca:
+            raise ValueError('client_certificates = "required" needs ca, who signs them')
+        return self
 
 
 class DimseSection(_Section):
@@ -102,6 +155,15 @@ class DimseSection(_Section):
     maximum_pdu: Annotated[int, Field(strict=True, ge=4096, le=16_777_216)] = 1_048_576
     acse_timeout_s: Seconds = 10.0
     network_timeout_s: Seconds = 60.0
+    users: tuple[UserEntry, ...] = ()
+    user_required: Switch = False
+    tls: DimseTLSSection = DimseTLSSection()
+
+    @model_validator(mode="after")
+    def _requires_somebody_known(self) -> Self:
+        if self.user_required and not self.users:
+            raise ValueError("user_required without users lets nobody in")
+        return self
 
     @model_validator(mode="after")
     def _is_not_open_to_all(self) -> Self:
@@ -113,11 +175,39 @@ class DimseSection(_Section):
         return self
 
 
+class WebSection(_Section):
+    """The DICOMweb listener."""
+
+    address: Address = IPv4Address("127.0.0.1")
+    port: Port = 8080
+    path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")] = "/dicom-web"
+    accept: tuple[AcceptEntry, ...] = ()
+    cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*]+$")], ...] = ()
+    processes: Count = 1
+    maximum_connections: Count = 100
+    maximum_request_mb: Count = 16_384
+    body_timeout_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _is_not_open_to_all(self) -> Self:
+        if not self.address.is_loopback and any(entry.address.prefixlen == 0 for entry in self.accept):
+            raise ValueError("accept lets everybody in on an address that others can reach")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_a_port(self) -> Self:
+        if self.processes > 1 and self.port == 0:
+            raise ValueError("several processes share one port: port must not be 0")
+        return self
+
+
 class CompletionSection(_Section):
     """When a series counts as complete."""
 
     quiet_s: Seconds = 10.0
     missing_wait_s: Seconds = 60.0
+    ask: str = ""
+    ask_limit_s: Seconds = 60.0
 
 
 class WorkersSection(_Section):
@@ -145,6 +235,9 @@ class DeliverySection(_Section):
     give_up_after_h: Seconds = 168.0
     lease_s: Seconds = 60.0
     confirm_checks: Count = 10
+    report_wait_s: Annotated[float, Field(strict=True, ge=0)] = 5.0
+    report_limit_s: Seconds = 900.0
+    announce_to: tuple[AETitle, ...] = ()
 
     @property
     def give_up_after_s(self) -> float:
@@ -174,34 +267,101 @@ class LogsSection(_Section):
     format: Literal["json", "console"] = "json"
 
 
+class RetentionSection(_Section):
+    """When local copies that are no longer needed leave; by default never, and what is needed stays."""
+
+    interval_s: Seconds = 60.0
+    minimum_age_h: Annotated[float, Field(strict=True, ge=0)] = 24.0
+    age_days: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    quota_gb: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    disk_high_percent: Percent = 100.0
+    disk_low_percent: Percent = 85.0
+    unused: Switch = False
+
+    @model_validator(mode="after")
+    def _low_is_below_high(self) -> Self:
+        if self.disk_low_percent > self.disk_high_percent:
+            raise ValueError("disk_low_percent is above disk_high_percent")
+        return self
+
+
+class PeerTLSEntry(_Section):
+    """How a peer is spoken to by TLS (PS3.15 B.12)."""
+
+    ca: File = ""
+    certificate: File = ""
+    key: File = ""
+    verify_host: Switch = True
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key belong together")
+        return self
+
+
 class DimsePeer(_Section):
-    """Where a destination listens."""
+    """Where an application entity listens."""
 
     ae_title: AETitle
     host: Annotated[str, Field(min_length=1, max_length=255)]
     port: Annotated[int, Field(strict=True, ge=1, le=65535)]
     connect_timeout_s: Seconds = 10.0
     response_timeout_s: Seconds = 60.0
-
-
-class Destination(_Section):
-    """A receiver of results."""
-
-    name: Name
-    dimse: DimsePeer
-    confirm: Literal["find", "none"] = "find"
-    profile: Name = "generic"
+    tls: PeerTLSEntry | None = None
 
     @property
     def peer(self) -> Peer:
-        """The destination as the sender takes it."""
-        return Peer(
-            self.dimse.ae_title,
-            self.dimse.host,
-            self.dimse.port,
-            self.dimse.connect_timeout_s,
-            self.dimse.response_timeout_s,
-        )
+        """The same as the sender takes it."""
+        tls = PeerTLS(**self.tls.model_dump()) if self.tls else None
+        return Peer(self.ae_title, self.host, self.port, self.connect_timeout_s, self.response_timeout_s, tls)
+
+
+class WebPeer(_Section):
+    """A DICOMweb service. Its secret is never here: `secret_file`, or the environment, has it."""
+
+    url: WebURL
+    user: str = ""
+    token_url: WebURL | Literal[""] = ""
+    client_id: str = ""
+    scope: str = ""
+    secret_file: File = ""
+    ca_file: File = ""
+    connect_timeout_s: Seconds = 10.0
+    response_timeout_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _one_way_to_authenticate(self) -> Self:
+        if bool(self.token_url) != bool(self.client_id):
+            raise ValueError("token_url and client_id belong together")
+        if self.user and self.token_url:
+            raise ValueError("either user, or token_url and client_id")
+        return self
+
+
+class Destination(_Section):
+    """A receiver of results: by DIMSE, or by DICOMweb where `web` is given."""
+
+    name: Name
+    dimse: DimsePeer | None = None
+    web: WebPeer | None = None
+    confirm: Literal["find", "commitment", "qido", "none"] = "find"
+    profile: Name = "generic"
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.dimse is None and self.web is None:
+            raise ValueError("has neither dimse nor web")
+        if self.confirm == "qido" and self.web is None:
+            raise ValueError('confirm = "qido" asks by web, which is not given')
+        if self.confirm in ("find", "commitment") and self.dimse is None:
+            raise ValueError(f'confirm = "{self.confirm}" asks by dimse, which is not given')
+        return self
+
+    @property
+    def secret_variable(self) -> str:
+        """The environment variable for the secret of `web`."""
+        return SECRET_PREFIX + re.sub(r"[^A-Z0-9]", "_", self.name.upper())
 
 
 class Route(_Section):
@@ -222,14 +382,17 @@ class Config(_Section):
     node: NodeSection = NodeSection()
     database: DatabaseSection = DatabaseSection()
     dimse: DimseSection = DimseSection()
+    web: WebSection = WebSection()
     completion: CompletionSection = CompletionSection()
     workers: WorkersSection = WorkersSection()
     jobs: JobsSection = JobsSection()
     delivery: DeliverySection = DeliverySection()
     pipelines: PipelinesSection = PipelinesSection()
     results: ResultsSection = ResultsSection()
+    retention: RetentionSection = RetentionSection()
     logs: LogsSection = LogsSection()
     profile: dict[Name, Profile] = {}
+    peer: tuple[DimsePeer, ...] = ()
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()
 
@@ -239,6 +402,9 @@ class Config(_Section):
             names = [entry.name for entry in entries]
             for name in sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {kind}s are called {name!r}")
+        titles = [entry.ae_title for entry in self.peer]
+        for title in sorted({title for title in titles if titles.count(title) > 1}):
+            raise ValueError(f"two peers are called {title!r}")
         profiles = [*PROFILES, *self.profile]
         for destination in self.destination:
             if destination.profile not in profiles:
@@ -255,6 +421,29 @@ class Config(_Section):
                     raise ValueError(f"route {route.name!r} sends to {name!r}, which is no destination{hint}")
         return self
 
+    @model_validator(mode="after")
+    def _can_announce(self) -> Self:
+        for title in self.delivery.announce_to:
+            if self.peer_named(title) is None:
+                raise ValueError(f"delivery.announce_to has {title!r}, for which there is no [[peer]]")
+        return self
+
+    @model_validator(mode="after")
+    def _can_ask(self) -> Self:
+        known = [*(entry.name for entry in self.destination), *(entry.ae_title for entry in self.peer)]
+        if (name := self.completion.ask) and name not in known:
+            hint = _nearest(name, known)
+            raise ValueError(f"completion.ask is {name!r}, which is no destination and no [[peer]]{hint}")
+        return self
+
+    @property
+    def asked(self) -> Peer | None:
+        """Who is asked by DIMSE what a series has (`completion.ask`)."""
+        entry = self.destination_named(self.completion.ask)
+        if entry is not None:
+            return entry.dimse.peer if entry.dimse is not None else None
+        return next((peer.peer for peer in self.peer if peer.ae_title == self.completion.ask), None)
+
     @property
     def database_url(self) -> str:
         """The SQLAlchemy URL; SQLite in the data folder where none is set."""
@@ -269,6 +458,11 @@ class Config(_Section):
     def profile_named(self, name: str) -> Profile | None:
         """A profile of the configuration, or one of those that dicomnode has; None where there is neither."""
         return self.profile.get(name) or PROFILES.get(name)
+
+    def peer_named(self, ae_title: str) -> Peer | None:
+        """Where the application entity of that title listens: a `[[peer]]`, or else a destination."""
+        known = [*self.peer, *(entry.dimse for entry in self.destination if entry.dimse is not None)]
+        return next((entry.peer for entry in known if entry.ae_title == ae_title), None)
 
     def destination_named(self, name: str) -> Destination | None:
         """The destination of that name; None where the configuration no longer has it."""
@@ -288,11 +482,11 @@ def load_config(file: Path, environment: Mapping[str, str] | None = None) -> Con
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [f"is not TOML: {error}"]) from None
     _overlay(settings, environment)
+    base = file.resolve().parent
     try:
-        config = Config.model_validate(settings)
+        config = Config.model_validate(settings, context={"folder": base})
     except ValidationError as error:
         raise ConfigError(file, describe_problems(error, Config)) from None
-    base = file.resolve().parent
     return config.model_copy(
         update={
             "node": config.node.model_copy(update={"data": base / config.node.data}),
@@ -309,7 +503,7 @@ def _overlay(settings: dict[str, Any], environment: Mapping[str, str]) -> None:
         for key in field.annotation.model_fields
     }
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(SECRET_PREFIX):
             continue
         if variable not in known:
             raise ConfigError(
@@ -358,6 +552,8 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
             current = get_args(current)[1]
         elif isinstance(part, int):
             current = next(iter(getattr(current, "__args__", ())), None)
+        if isinstance(current, UnionType):
+            current = get_args(current)[0]
     is_model = isinstance(current, type) and issubclass(current, BaseModel)
     return list(current.model_fields) if is_model else []
 

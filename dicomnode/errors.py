@@ -14,14 +14,41 @@
     │   ├── NotDicom             cannot be read as a data set
     │   ├── MissingUID           a UID that names the instance is not there
     │   ├── InvalidUID           it is there and is no UID
-    │   ├── UIDMismatch          the command names another SOP class or instance than the data set
+    │   ├── UIDMismatch          the request names another study, SOP class or instance than the data set
+    │   ├── ClassRefused         instances of this SOP class are not stored
+    │   ├── SyntaxRefused        data sets in this transfer syntax are not stored
     │   └── DuplicateDiffers     the same UIDs, other content: the first one is kept
     ├── QueryRefused             a C-FIND identifier that does not suit the query model
     │   └── QueryNotUnderstood   it cannot be read
+    ├── RequestError             an HTTP request that is refused (PS3.18 8.5)
+    │   ├── BadRequest           its header, path, query or body cannot be read
+    │   ├── Forbidden            it comes from where nobody may come from
+    │   ├── NotAcceptable        it accepts nothing of what there is
+    │   ├── RequestTooSlow       its body does not come
+    │   ├── RequestTooLarge      its body is longer than may be
+    │   └── UnsupportedMediaType its body is of a kind that is not taken
+    ├── CommitmentRefused        a storage commitment request that cannot be taken
+    │   ├── CommitmentNotUnderstood   it lacks its UID or its instances, or cannot be read
+    │   ├── NoSuchAction         another action than "request storage commitment"
+    │   ├── NoSuchCommitment     another instance than the well-known one, or a transaction that was not ours
+    │   └── DuplicateTransaction the peer used its Transaction UID for other instances
+    ├── NotificationRefused      an IAN or MPPS request that cannot be taken (PS3.4 F, R)
+    │   ├── AttributeMissing     it lacks what it must have
+    │   ├── AttributeInvalid     what it has cannot be read, or is none of the values that may be
+    │   ├── NoSuchStep           a performed procedure step that nobody created here
+    │   ├── DuplicateStep        one that somebody has created here
+    │   └── StepIsOver           one that is completed or discontinued
+    ├── WorkItemError            a UPS request that is refused (PS3.4 CC.2, PS3.18 11)
+    │   ├── WorkItemRefused      what it asks for is incomplete, or nothing that this node does
+    │   ├── WorkItemExists       its UID is another work item's
+    │   ├── WorkItemConflict     it does not suit the state that the work item is in
+    │   ├── TransactionUIDMissing     only the performer may ask for this
+    │   └── TransactionUIDIncorrect   it is not the performer's
     ├── StateError
     │   ├── IllegalTransition    the state table has no such edge
     │   ├── LeaseLost            another owner holds it now: what was done is discarded
     │   └── NotFound             no such study, series, job or delivery
+    │       └── Gone             it was there; its bytes have been removed
     ├── Refused                  the input does not suit the pipeline; carries a reason code
     ├── RunError                 one attempt at a job failed
     │   ├── RunTimedOut          over its wall-clock limit; its process group was ended
@@ -31,14 +58,20 @@
     ├── InputChanged             a frozen input set is not what the job was made for
     ├── PipelineChanged          the pipeline is not the one that the job was made for
     ├── GateFailed               an encoded result is not what was computed: it is never sent
-    └── DimseError
-        ├── AssociationFailed    no association, or it was lost
-        ├── ContextRefused       the peer takes this SOP class in no transfer syntax we can send
-        └── StoreRefused         the peer answered C-STORE with a failure status
+    └── PeerError                a peer could not be reached, or did not take what was sent
+        ├── DimseError
+        │   ├── AssociationFailed    no association, or it was lost
+        │   ├── ContextRefused       the peer takes this SOP class in no transfer syntax we can send
+        │   └── StoreRefused         the peer answered C-STORE with a failure status
+        └── WebError
+            ├── WebUnreachable       no answer, or none in time
+            ├── WebRefused           the peer answered the request with a status that is no success
+            └── WebStoreRefused      the peer did not store this instance (PS3.18 I.2.2)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -113,8 +146,22 @@ class InvalidUID(IngestError):
         super().__init__(f"{keyword} is not a valid UID")
 
 
+class ClassRefused(IngestError):
+    """Instances of this SOP class are not stored."""
+
+    def __init__(self) -> None:
+        super().__init__("the SOP class is none whose instances are stored")
+
+
+class SyntaxRefused(IngestError):
+    """Data sets in this transfer syntax are not stored."""
+
+    def __init__(self) -> None:
+        super().__init__("the transfer syntax is none that data sets are stored in")
+
+
 class UIDMismatch(IngestError):
-    """The command set and the data set disagree about which instance this is."""
+    """The request and the data set disagree about which instance this is."""
 
     def __init__(self, keyword: str) -> None:
         self.keyword = keyword
@@ -139,6 +186,155 @@ class QueryRefused(DicomnodeError):
 
 class QueryNotUnderstood(QueryRefused):
     """A C-FIND identifier cannot be read."""
+
+
+class RequestError(DicomnodeError):
+    """An HTTP request is refused (PS3.18 8.5)."""
+
+
+class BadRequest(RequestError):
+    """Its header, path, query or body cannot be read; the text goes to the client."""
+
+
+class Forbidden(RequestError):
+    """It comes from where nobody may come from."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        super().__init__(f"web.accept lets nobody in from {address}")
+
+
+class NotAcceptable(RequestError):
+    """It accepts nothing of what there is."""
+
+    def __init__(self, offers: Iterable[str]) -> None:
+        self.offers = tuple(offers)
+        super().__init__(f"there is {', '.join(self.offers)}")
+
+
+class RequestTooSlow(RequestError):
+    """Its body does not come."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(f"the body did not come within {limit_s:g} s")
+
+
+class RequestTooLarge(RequestError):
+    """Its body is longer, or has more parts, than may be."""
+
+    def __init__(self, maximum: int, unit: str = "bytes") -> None:
+        self.maximum = maximum
+        super().__init__(f"at most {maximum} {unit} are taken")
+
+
+class UnsupportedMediaType(RequestError):
+    """Its body is of a kind that is not taken."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not taken")
+
+
+class CommitmentRefused(DicomnodeError):
+    """A storage commitment request, or a report, that cannot be taken."""
+
+
+class CommitmentNotUnderstood(CommitmentRefused):
+    """It lacks its UID or its instances, or cannot be read."""
+
+
+class NoSuchAction(CommitmentRefused):
+    """Another action, or event, than Storage Commitment has (PS3.4 J.3)."""
+
+
+class NoSuchCommitment(CommitmentRefused):
+    """Another instance than the well-known one (PS3.4 J.3.5), or a transaction that we did not ask for."""
+
+
+class DuplicateTransaction(CommitmentRefused):
+    """The peer used its Transaction UID for other instances."""
+
+    def __init__(self, TransactionUID: str) -> None:
+        self.TransactionUID = TransactionUID
+        super().__init__(f"transaction {TransactionUID} is about other instances")
+
+
+class NotificationRefused(DicomnodeError):
+    """An IAN or MPPS request cannot be taken (PS3.4 F.7, R.3)."""
+
+
+class AttributeMissing(NotificationRefused):
+    """It lacks an attribute that it must have."""
+
+    def __init__(self, keyword: str) -> None:
+        self.keyword = keyword
+        super().__init__(f"{keyword} is missing")
+
+
+class AttributeInvalid(NotificationRefused):
+    """An attribute cannot be read, or has none of the values that it may have."""
+
+    def __init__(self, keyword: str) -> None:
+        self.keyword = keyword
+        super().__init__(f"{keyword} is not valid")
+
+
+class NoSuchStep(NotificationRefused):
+    """Nobody created this performed procedure step here."""
+
+    def __init__(self) -> None:
+        super().__init__("no such performed procedure step")
+
+
+class DuplicateStep(NotificationRefused):
+    """Somebody has created this performed procedure step here."""
+
+    def __init__(self) -> None:
+        super().__init__("the performed procedure step is there already")
+
+
+class StepIsOver(NotificationRefused):
+    """A step that is completed or discontinued is not changed any more (PS3.4 F.7.2.2.2)."""
+
+    def __init__(self) -> None:
+        super().__init__("the performed procedure step is over")
+
+
+class WorkItemError(DicomnodeError):
+    """A UPS request is refused; the text is what its Warning header says (PS3.18 11)."""
+
+
+class WorkItemRefused(WorkItemError):
+    """What it asks for is incomplete, or nothing that this node does; says which attribute."""
+
+    def __init__(self, keyword: str, problem: str) -> None:
+        self.keyword = keyword
+        super().__init__(f"{keyword} {problem}.")
+
+
+class WorkItemExists(WorkItemError):
+    """Its UID is another work item's."""
+
+    def __init__(self) -> None:
+        super().__init__("The Workitem already exists.")
+
+
+class WorkItemConflict(WorkItemError):
+    """It does not suit the state that the work item is in."""
+
+
+class TransactionUIDMissing(WorkItemError):
+    """Only the performer of a work item may ask for this, and it has to show that it is."""
+
+    def __init__(self) -> None:
+        super().__init__("The Transaction UID is missing.")
+
+
+class TransactionUIDIncorrect(WorkItemError):
+    """It is not the performer's."""
+
+    def __init__(self) -> None:
+        super().__init__("The Transaction UID is incorrect.")
 
 
 class StateError(DicomnodeError):
@@ -167,6 +363,10 @@ class NotFound(StateError):
     def __init__(self, kind: str, id_: object) -> None:
         self.kind, self.id = kind, id_
         super().__init__(f"no {kind} {id_}")
+
+
+class Gone(NotFound):
+    """It was there; retention has removed its bytes."""
 
 
 class Refused(DicomnodeError):
@@ -210,13 +410,16 @@ class RunCancelled(RunError):
 
 
 class RunFailed(RunError):
-    """The pipeline raised; `kind` is the exception's class, never its values."""
+    """The pipeline raised; `kind` is the exception's class, never its values.
+
+    `why` says what is wrong with its answer, where the node found that itself.
+    """
 
     code = "PIPELINE_ERROR"
 
-    def __init__(self, kind: str, where: str) -> None:
-        self.kind, self.where = kind, where
-        super().__init__(f"{kind} in {where}")
+    def __init__(self, kind: str, where: str, why: str = "") -> None:
+        self.kind, self.where, self.why = kind, where, why
+        super().__init__(why or f"{kind} in {where}")
 
 
 class InputChanged(DicomnodeError):
@@ -245,8 +448,12 @@ class GateFailed(DicomnodeError):
     code = "GATE_FAILED"
 
 
-class DimseError(DicomnodeError):
+class PeerError(DicomnodeError):
     """A peer could not be reached, or did not take what was sent."""
+
+
+class DimseError(PeerError):
+    """So it was by DIMSE."""
 
 
 class AssociationFailed(DimseError):
@@ -267,3 +474,28 @@ class StoreRefused(DimseError):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(f"the peer answered status 0x{status:04X}")
+
+
+class WebError(PeerError):
+    """So it was by DICOMweb."""
+
+
+class WebUnreachable(WebError):
+    """No answer, or none in time."""
+
+
+class WebRefused(WebError):
+    """The peer answered the request with a status that is no success."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"the peer answered HTTP status {status}")
+
+
+class WebStoreRefused(WebError):
+    """The peer did not store this instance; the Failure Reason is that of PS3.18 I.2.2, or None."""
+
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+        reason = "without a reason" if status is None else f"for reason 0x{status:04X}"
+        super().__init__(f"the peer refused the instance {reason}")

@@ -8,6 +8,7 @@ import pytest
 
 from dicomnode.config import load_config
 from dicomnode.errors import ConfigError
+from dicomnode.model.peer import PeerTLS
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,7 +45,14 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
             '[dimse]\naccept = [{ae_title = "A", address = "10.1.2.3/16"}]\n',
             "dimse.accept[1].address: is no network such as 10.1.0.0/16",
         ),
+        ('[dimse]\nusers = [{name = "a", passcode = "secret"}]\n', "passcode: is not a hashed passcode"),
+        ("[dimse]\nuser_required = true\n", "user_required without users lets nobody in"),
+        ('[dimse.tls]\ncertificate = "a.pem"\n', "certificate and key belong together"),
+        ('[dimse.tls]\ncertificate = "a.pem"\nkey = "a.key"\n', "needs ca, who signs them"),
+        ('[dimse.tls]\nclient_certificate = "none"\n', "did you mean 'client_certificates'?"),
         ('[[route]]\nname = "a"\nwhen = "true"\npipeline = "p"\nsend_to = ["pcas"]\n', "is no destination"),
+        ('[completion]\nask = "pcas"\n', "which is no destination and no [[peer]]"),
+        ('[delivery]\nannounce_to = ["RIS"]\n', "for which there is no [[peer]]"),
         ('[[route]]\nname = "a"\n', "route[1].when: Field required"),
         ("not toml", "is not TOML"),
         (
@@ -60,6 +68,13 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
             "which is none; did you mean 'ohif3'?",
         ),
         ("[profile.ours]\nmaximum_frame = 1\n", "did you mean 'maximum_frames'?"),
+        (
+            '[web]\naddress = "0.0.0.0"\naccept = [{ae_title = "CT1", address = "0.0.0.0/0"}]\n',
+            "web: accept lets everybody in",
+        ),
+        ("[web]\nport = 0\nprocesses = 2\n", "web: several processes share one port"),
+        ('[web]\npath = "dicom-web"\n', "web.path: "),
+        ('[web]\ncors_origins = ["*"]\n', "web.cors_origins[1]: "),
     ],
 )
 def test_a_mistake_is_named_with_its_place(tmp_path, text, told):
@@ -94,3 +109,15 @@ def test_a_destination_takes_results_in_the_form_of_its_profile(tmp_path):
     )
     config = load_config(file, {})
     assert [config.profile_of(name).maximum_frames for name in ("a", "b", "gone")] == [9, 400, None]
+
+
+def test_the_files_for_tls_are_relative_to_the_file(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[dimse.tls]\ncertificate = "a.pem"\nkey = "/keys/a.key"\nca = "ca.pem"\n'
+        '[[peer]]\nae_title = "A"\nhost = "h"\nport = 1\ntls = {ca = "other.pem", verify_host = false}\n'
+    )
+    config = load_config(file, {})
+    assert config.dimse.tls.certificate == str(tmp_path / "a.pem")
+    assert config.dimse.tls.key == "/keys/a.key"
+    assert config.peer_named("A").tls == PeerTLS(str(tmp_path / "other.pem"), "", "", verify_host=False)

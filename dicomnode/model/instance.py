@@ -18,17 +18,23 @@ class AssociationFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class Announced:
+    """What a request says of an instance, ahead of its data set."""
+
+    association: AssociationFacts
+    SOPClassUID: str
+    SOPInstanceUID: str
+    TransferSyntaxUID: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Announced):
     """One instance as it came in: what the request said of it, and the bytes of its data set.
 
     `data` holds the encoded data set as it came over the wire, without preamble and file meta
     information; for a deflated transfer syntax it is still deflated.
     """
 
-    association: AssociationFacts
-    SOPClassUID: str
-    SOPInstanceUID: str
-    TransferSyntaxUID: str
     data: bytes
 
 
@@ -46,6 +52,19 @@ class InstanceRef:
 
     SOPInstanceUID: str
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInstance:
+    """One instance that can be retrieved: its place in the hierarchy, and its bytes in the object store."""
+
+    StudyInstanceUID: str
+    SeriesInstanceUID: str
+    SOPInstanceUID: str
+    SOPClassUID: str
+    TransferSyntaxUID: str
+    sha256: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +116,5 @@ class CompletionReason(StrEnum):
     EXPECTED = "expected"
     MISSING = "missing"
     ORDERED = "ordered"
+    LISTED = "listed"
+    ANNOUNCED = "announced"

@@ -9,5 +9,6 @@ class Role(StrEnum):
     """What one process of a node does."""
 
     RECEIVER = "receiver"
+    WEB = "web"
     ENGINE = "engine"
     WORKER = "worker"

@@ -10,6 +10,7 @@ _NAMESPACE = UUID("8b6f0f3e-6d3c-5f0e-9f5b-3f1a7d0a6c11")
 
 IMPLEMENTATION_CLASS_UID = "2.25.114554052938991873018296164325485064861"
 """Names dicomnode as the writer of a file; the same in every version, so that bytes stay comparable."""
+IMPLEMENTATION_VERSION_NAME = "DICOMNODE"
 
 
 def is_valid_uid(value: str) -> bool:

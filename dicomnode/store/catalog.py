@@ -1,95 +1,209 @@
-"""What has arrived: studies, series and instances, and which series are complete."""
+"""What has arrived: studies, series and instances."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, func, insert, literal, not_, or_, select, update
+from sqlalchemy import (
+    Table,
+    and_,
+    bindparam,
+    insert,
+    not_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql.dml import ReturningInsert
 
-from dicomnode.errors import DuplicateDiffers, NotFound
+from dicomnode.errors import DuplicateDiffers
 from dicomnode.model.instance import (
     Addition,
     Arrival,
     AssociationFacts,
-    Completion,
-    CompletionReason,
     InstanceRef,
     StoredObject,
 )
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import association, completion, instance, result, series, study
+from dicomnode.store.schema import (
+    association,
+    instance,
+    result,
+    series,
+    study,
+)
+
+_QUESTIONS = 500
+"""Values in one question to the database."""
+
+# Made once: to make a statement takes longer than to run it, and these run for each instance.
+_ASSOCIATION = select(association.c.id).where(association.c.key == bindparam("sought"))
+_PLACE = (
+    select(series.c.id, series.c.generation, series.c.completed_at)
+    .join(study, study.c.id == series.c.study_id)
+    .where(
+        study.c.StudyInstanceUID == bindparam("of_study"),
+        series.c.SeriesInstanceUID == bindparam("of_series"),
+    )
+    .with_for_update(of=series)
+)
+_KNOWN = select(instance.c.SOPInstanceUID, instance.c.sha256).where(
+    instance.c.series_id == bindparam("of_id"),
+    instance.c.SOPInstanceUID.in_(bindparam("named", expanding=True)),
+)
+_INSERT = insert(instance).values(received_at=Now())
+_NEW_INSTANCES = (
+    update(series)
+    .where(series.c.id == bindparam("of_id"))
+    .values(
+        generation=bindparam("now_open"),
+        completed_at=None,
+        instance_count=series.c.instance_count + bindparam("new"),
+        association_id=bindparam("by"),
+        last_instance_at=Now(),
+    )
+)
+_TAKE_BACK = (
+    update(instance)
+    .where(
+        instance.c.series_id == bindparam("of_id"),
+        instance.c.SOPInstanceUID.in_(bindparam("named", expanding=True)),
+        instance.c.released_at.is_not(None),
+    )
+    .values(released_at=None, removed_at=None)
+)
+_OTHER_PATIENT = select(study.c.id).where(
+    study.c.StudyInstanceUID == bindparam("of_study"),
+    study.c.PatientID != bindparam("other"),
+    not_(study.c.patient_conflict),
+)
+
+
+@cache
+def _new_association(dialect: str) -> ReturningInsert[Any]:
+    new = (postgresql if dialect == "postgresql" else sqlite).insert(association).values(opened_at=Now())
+    kept: ReturningInsert[Any] = new.on_conflict_do_nothing().returning(association.c.id)
+    return kept
 
 
 def add_instance(tx: Transaction, arrival: Arrival) -> Addition:
-    """Enter one instance; a complete series opens its next generation.
+    """Enter one instance; a complete series opens its next generation. Raises DuplicateDiffers."""
+    outcome = add_instances(tx, [arrival])[0]
+    if isinstance(outcome, DuplicateDiffers):
+        raise outcome
+    return outcome
 
-    The series row is locked first, so that arrivals and the decision "complete" take turns.
-    Raises DuplicateDiffers where the instance is there with other content; nothing is changed then.
+
+def add_instances(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Addition | DuplicateDiffers]:
+    """Enter instances that one association brought for one series; says of each what became of it.
+
+    The series row is locked first, so that arrivals and the decision "complete" take turns. Where an instance
+    is there with other content, nothing is changed for it.
     """
-    association_id = _ensure(tx, association, {"key": arrival.association.key}, _association_row(arrival))
+    first = arrivals[0]
+    association_id = _association_id(tx, first.association)
+    place = {
+        "of_study": first.study["StudyInstanceUID"],
+        "of_series": first.series["SeriesInstanceUID"],
+    }
+    row = tx.execute(_PLACE, place).one_or_none()
+    if row is None:
+        _enter_place(tx, first, association_id)
+        row = tx.execute(_PLACE, place).one()
+    outcomes, new = _sorted_out(arrivals, _known(tx, row.id, arrivals))
+    if new:
+        generation = row.generation if row.completed_at is None else row.generation + 1
+        common = {"series_id": row.id, "generation": generation, "association_id": association_id}
+        tx.execute(_INSERT, [_instance_row(each) | common for each in new])
+        tx.execute(
+            _NEW_INSTANCES,
+            {"of_id": row.id, "now_open": generation, "by": association_id, "new": len(new)},
+        )
+    if len(new) < len(arrivals):
+        _take_back(tx, row.id, arrivals, outcomes)
+    return outcomes
+
+
+def _take_back(
+    tx: Transaction,
+    series_id: int,
+    arrivals: Sequence[Arrival],
+    outcomes: Sequence[Addition | DuplicateDiffers],
+) -> None:
+    """What retention had let go of, and is here again."""
+    repeated = [
+        arrival.SOPInstanceUID
+        for arrival, outcome in zip(arrivals, outcomes, strict=True)
+        if outcome is Addition.REPEATED
+    ]
+    for start in range(0, len(repeated), _QUESTIONS):
+        tx.execute(_TAKE_BACK, {"of_id": series_id, "named": repeated[start : start + _QUESTIONS]})
+
+
+def _association_id(tx: Transaction, facts: AssociationFacts) -> int:
+    found = tx.execute(_ASSOCIATION, {"sought": facts.key}).scalar()
+    if found is None:
+        found = tx.execute(_new_association(tx.dialect.name), asdict(facts)).scalar()
+    return int(found if found is not None else tx.execute(_ASSOCIATION, {"sought": facts.key}).scalar_one())
+
+
+def _enter_place(tx: Transaction, arrival: Arrival, association_id: int) -> None:
+    """The rows of its study and its series, where they are not there."""
     study_id = _ensure(
         tx,
         study,
         {"StudyInstanceUID": arrival.study["StudyInstanceUID"]},
         {**arrival.study, "patient_conflict": False, "first_instance_at": Now()},
     )
-    series_id = _ensure(
+    _ensure(
         tx,
         series,
         {"study_id": study_id, "SeriesInstanceUID": arrival.series["SeriesInstanceUID"]},
         _series_row(arrival, association_id),
     )
-    row = tx.execute(
-        select(series.c.generation, series.c.completed_at).where(series.c.id == series_id).with_for_update()
-    ).one()
-    known = tx.execute(
-        select(instance.c.sha256).where(
-            instance.c.series_id == series_id, instance.c.SOPInstanceUID == arrival.SOPInstanceUID
-        )
-    ).scalar()
-    if known is not None:
-        if known != arrival.stored.sha256:
-            raise DuplicateDiffers(arrival.SOPInstanceUID)
-        return Addition.REPEATED
-    generation = row.generation if row.completed_at is None else row.generation + 1
-    tx.execute(
-        insert(instance).values(
-            **arrival.instance,
-            series_id=series_id,
-            SOPInstanceUID=arrival.SOPInstanceUID,
-            SOPClassUID=arrival.SOPClassUID,
-            TransferSyntaxUID=arrival.TransferSyntaxUID,
-            generation=generation,
-            association_id=association_id,
-            sha256=arrival.stored.sha256,
-            size=arrival.stored.size,
-            received_at=Now(),
-        )
-    )
-    tx.execute(
-        update(series)
-        .where(series.c.id == series_id)
-        .values(
-            generation=generation,
-            completed_at=None,
-            instance_count=series.c.instance_count + 1,
-            association_id=association_id,
-            last_instance_at=Now(),
-        )
-    )
-    return Addition.ADDED
 
 
-def _association_row(arrival: Arrival) -> dict[str, Any]:
-    facts = arrival.association
+def _known(tx: Transaction, series_id: int, arrivals: Sequence[Arrival]) -> dict[str, str]:
+    """The content of those that the series has already, by SOPInstanceUID."""
+    known: dict[str, str] = {}
+    for start in range(0, len(arrivals), _QUESTIONS):
+        named = [arrival.SOPInstanceUID for arrival in arrivals[start : start + _QUESTIONS]]
+        rows = tx.execute(_KNOWN, {"of_id": series_id, "named": named})
+        known.update((row.SOPInstanceUID, row.sha256) for row in rows)
+    return known
+
+
+def _sorted_out(
+    arrivals: Sequence[Arrival], known: dict[str, str]
+) -> tuple[list[Addition | DuplicateDiffers], list[Arrival]]:
+    """What becomes of each, and those that are new."""
+    outcomes: list[Addition | DuplicateDiffers] = []
+    new = []
+    for arrival in arrivals:
+        content = known.get(arrival.SOPInstanceUID)
+        if content is None:
+            known[arrival.SOPInstanceUID] = arrival.stored.sha256
+            new.append(arrival)
+            outcomes.append(Addition.ADDED)
+        elif content == arrival.stored.sha256:
+            outcomes.append(Addition.REPEATED)
+        else:
+            outcomes.append(DuplicateDiffers(arrival.SOPInstanceUID))
+    return outcomes, new
+
+
+def _instance_row(arrival: Arrival) -> dict[str, Any]:
     return {
-        "calling_ae": facts.calling_ae,
-        "called_ae": facts.called_ae,
-        "address": facts.address,
-        "opened_at": Now(),
+        **arrival.instance,
+        "SOPInstanceUID": arrival.SOPInstanceUID,
+        "SOPClassUID": arrival.SOPClassUID,
+        "TransferSyntaxUID": arrival.TransferSyntaxUID,
+        "sha256": arrival.stored.sha256,
+        "size": arrival.stored.size,
     }
 
 
@@ -106,18 +220,14 @@ def _series_row(arrival: Arrival, association_id: int) -> dict[str, Any]:
     }
 
 
-def note_patient_conflict(tx: Transaction, arrival: Arrival) -> bool:
-    """True where this instance is the first of its study that names another patient."""
-    noted = tx.execute(
-        update(study)
-        .where(
-            study.c.StudyInstanceUID == arrival.study["StudyInstanceUID"],
-            study.c.PatientID != arrival.study["PatientID"],
-            not_(study.c.patient_conflict),
-        )
-        .values(patient_conflict=True)
-    )
-    return noted.rowcount > 0
+def note_patient_conflict(tx: Transaction, StudyInstanceUID: str, PatientID: str) -> bool:
+    """True where an instance of that patient is the first of the study that names another one."""
+    named = {"of_study": StudyInstanceUID, "other": PatientID}
+    # What the study was entered with never changes: asking is enough for almost all.
+    if tx.execute(_OTHER_PATIENT, named).first() is None:
+        return False
+    noted = update(study).where(study.c.id.in_(_OTHER_PATIENT)).values(patient_conflict=True)
+    return tx.execute(noted, named).rowcount > 0
 
 
 def names_two_patients(tx: Transaction, series_id: int) -> bool:
@@ -128,129 +238,17 @@ def names_two_patients(tx: Transaction, series_id: int) -> bool:
 
 def _ensure(tx: Transaction, table: Table, key: Mapping[str, Any], others: Mapping[str, Any]) -> int:
     """The id of the row with that unique key, inserted where it was not there."""
-    found = tx.execute(select(table.c.id).where(_is(table, key))).scalar()
-    if found is not None:
-        return int(found)
-    dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
-    tx.execute(dialect.insert(table).values(**{**others, **key}).on_conflict_do_nothing())
-    return int(tx.execute(select(table.c.id).where(_is(table, key))).scalar_one())
+    sought = select(table.c.id).where(_is(table, key))
+    found = tx.execute(sought).scalar()
+    if found is None:
+        dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
+        row = dialect.insert(table).values(**{**others, **key}).on_conflict_do_nothing()
+        found = tx.execute(row.returning(table.c.id)).scalar()
+    return int(found if found is not None else tx.execute(sought).scalar_one())
 
 
 def _is(table: Table, key: Mapping[str, Any]) -> Any:
     return and_(*(table.c[name] == value for name, value in key.items()))
-
-
-def complete_due(
-    tx: Transaction, quiet_s: float, missing_wait_s: float, *, listened_s: float
-) -> list[tuple[str, CompletionReason]]:
-    """Decide which open series are complete now; returns their UIDs with the reason.
-
-    `listened_s`: how long all receivers have been listening. A quiet period that passed while one of them
-    could have received nothing does not count.
-    """
-    count, expected = series.c.instance_count, series.c.expected_instances
-    lacking = or_(
-        func.coalesce(count < series.c.minimum_instances, False), func.coalesce(count < expected, False)
-    )
-    reached = count == expected
-    quiet = and_(not_(lacking), _silent_for(quiet_s, listened_s))
-    given_up = and_(lacking, _silent_for(max(quiet_s, missing_wait_s), listened_s))
-    due = []
-    for condition, reason in (
-        (reached, CompletionReason.EXPECTED),
-        (quiet, CompletionReason.QUIET),
-        (given_up, CompletionReason.MISSING),
-    ):
-        rows = tx.execute(
-            select(series.c.id, series.c.SeriesInstanceUID)
-            .where(series.c.completed_at.is_(None), series.c.instance_count > 0, condition)
-            .with_for_update(skip_locked=True)
-        ).all()
-        for row in rows:
-            _complete(tx, row.id, reason)
-            due.append((row.SeriesInstanceUID, reason))
-    return due
-
-
-def _silent_for(seconds: float, listened_s: float) -> ColumnElement[bool]:
-    return and_(series.c.last_instance_at <= Now(-seconds), literal(seconds <= listened_s))
-
-
-def complete_ordered(tx: Transaction, SeriesInstanceUID: str) -> int:
-    """Complete the open series of that UID now; returns how many there were. Raises NotFound."""
-    rows = tx.execute(
-        select(series.c.id, series.c.completed_at)
-        .where(series.c.SeriesInstanceUID == SeriesInstanceUID)
-        .with_for_update()
-    ).all()
-    if not rows:
-        raise NotFound("series", SeriesInstanceUID)
-    still_open = [row.id for row in rows if row.completed_at is None]
-    for series_id in still_open:
-        _complete(tx, series_id, CompletionReason.ORDERED)
-    return len(still_open)
-
-
-def _complete(tx: Transaction, series_id: int, reason: CompletionReason) -> None:
-    row = tx.execute(
-        update(series)
-        .where(series.c.id == series_id)
-        .values(completed_at=Now())
-        .returning(series.c.generation, series.c.instance_count)
-    ).one()
-    tx.execute(
-        insert(completion).values(
-            series_id=series_id,
-            generation=row.generation,
-            reason=reason,
-            instance_count=row.instance_count,
-            completed_at=Now(),
-        )
-    )
-
-
-def unrouted(tx: Transaction, limit: int = 50) -> list[Completion]:
-    """The completions that routing has not looked at, oldest first; locked until the transaction ends."""
-    rows = tx.execute(
-        select(
-            completion.c.id,
-            completion.c.series_id,
-            completion.c.generation,
-            completion.c.instance_count,
-            study.c.StudyInstanceUID,
-            series.c.SeriesInstanceUID,
-            study.c.patient_conflict,
-            association.c.key,
-            association.c.calling_ae,
-            association.c.called_ae,
-            association.c.address,
-        )
-        .join_from(completion, series)
-        .join(study, study.c.id == series.c.study_id)
-        .join(association, association.c.id == series.c.association_id)
-        .where(completion.c.routed_at.is_(None))
-        .order_by(completion.c.id)
-        .limit(limit)
-        .with_for_update(of=completion, skip_locked=True)
-    ).all()
-    return [
-        Completion(
-            id=row.id,
-            series_id=row.series_id,
-            generation=row.generation,
-            instance_count=row.instance_count,
-            StudyInstanceUID=row.StudyInstanceUID,
-            SeriesInstanceUID=row.SeriesInstanceUID,
-            patient_conflict=row.patient_conflict,
-            association=AssociationFacts(row.key, row.calling_ae, row.called_ae, row.address),
-        )
-        for row in rows
-    ]
-
-
-def mark_routed(tx: Transaction, completion_id: int) -> None:
-    """Routing has decided; the completion is not looked at again."""
-    tx.execute(update(completion).where(completion.c.id == completion_id).values(routed_at=Now()))
 
 
 def input_set(tx: Transaction, series_id: int, generation: int) -> Sequence[InstanceRef]:
@@ -263,6 +261,14 @@ def input_set(tx: Transaction, series_id: int, generation: int) -> Sequence[Inst
     return [InstanceRef(row.SOPInstanceUID, row.sha256) for row in rows]
 
 
+def held_instances(tx: Transaction, series_id: int) -> dict[str, str]:
+    """The SOP Class UID of each instance of a series that has arrived, by SOPInstanceUID."""
+    rows = tx.execute(
+        select(instance.c.SOPInstanceUID, instance.c.SOPClassUID).where(instance.c.series_id == series_id)
+    )
+    return {row.SOPInstanceUID: row.SOPClassUID for row in rows}
+
+
 def named_objects(tx: Transaction, digests: Sequence[str]) -> set[str]:
     """Those of `digests` whose bytes belong to a received instance or to a result."""
     received = select(instance.c.sha256).where(instance.c.sha256.in_(digests))
@@ -273,6 +279,9 @@ def named_objects(tx: Transaction, digests: Sequence[str]) -> set[str]:
 def recent_objects(tx: Transaction, limit: int) -> list[StoredObject]:
     """The objects of the instances that arrived last."""
     rows = tx.execute(
-        select(instance.c.sha256, instance.c.size).order_by(instance.c.id.desc()).limit(limit)
+        select(instance.c.sha256, instance.c.size)
+        .where(instance.c.released_at.is_(None))
+        .order_by(instance.c.id.desc())
+        .limit(limit)
     ).all()
     return [StoredObject(row.sha256, row.size) for row in rows]

@@ -162,6 +162,22 @@ def give_up_if_old(tx: Transaction, lease: Lease, reason: str, give_up_after_s: 
     return old
 
 
+def sent_lease(tx: Transaction, delivery_id: int) -> Lease | None:
+    """The lease under which a delivery that waits for its confirmation can be settled; None where it does
+    not wait for one."""
+    fence = tx.execute(
+        select(delivery.c.fence)
+        .where(delivery.c.id == delivery_id, delivery.c.state == DeliveryState.SENT)
+        .with_for_update()
+    ).scalar()
+    return None if fence is None else Lease(delivery_id, fence)
+
+
+def await_report(tx: Transaction, lease: Lease, limit_s: float) -> None:
+    """The destination will tell by itself what became of it; nobody asks for `limit_s`."""
+    tx.execute(update(delivery).where(_held_under(lease, DeliveryState.SENT)).values(not_before=Now(limit_s)))
+
+
 def supersede(tx: Transaction, series_id: int, generation: int, pipeline: str) -> list[int]:
     """Stop sending what older generations of the series yielded; returns the delivery ids.
 

@@ -5,7 +5,7 @@ Each transition is a compare-and-set on (id, state, fence) and an event row, in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, and_, func, insert, select, update
@@ -294,6 +294,17 @@ def get(tx: Transaction, job_id: int) -> Job:
     if row is None:
         raise NotFound("job", job_id)
     return _job(row)
+
+
+def get_all(tx: Transaction, job_ids: Iterable[int]) -> dict[int, Job]:
+    """These jobs by their ids."""
+    rows = tx.execute(_jobs().where(job.c.id.in_(list(job_ids))))
+    return {row.id: _job(row) for row in rows}
+
+
+def set_priority(tx: Transaction, job_id: int, priority: Priority) -> None:
+    """How urgent a job is that waits to be claimed."""
+    tx.execute(update(job).where(job.c.id == job_id).values(priority=priority.rank))
 
 
 def place_in_study(tx: Transaction, job_: Job) -> int:

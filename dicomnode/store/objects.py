@@ -7,9 +7,12 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,6 +21,10 @@ from dicomnode.model.instance import StoredObject
 
 YOUNG_S = 3600.0
 """A file that is younger may belong to a writer, or to a transaction, that has not ended."""
+SYNC_THREADS = 8
+"""The file system joins the syncs that wait at the same time."""
+_SYNCS_AHEAD = 32
+_SPACE_STEP = 64_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,6 +42,9 @@ class ObjectStore:
         for folder in (root.parent, root):
             _sync_folder(folder)
         self._synced = {self._objects}
+        # Its threads start with the first object, so that a process may fork before.
+        self._pool = ThreadPoolExecutor(SYNC_THREADS, "sync")
+        self._ahead = threading.BoundedSemaphore(_SYNCS_AHEAD)
 
     @property
     def folder(self) -> Path:
@@ -46,26 +56,52 @@ class ObjectStore:
 
         Raises StorageFull, and DiskFailed where the disk refused: nothing is kept then.
         """
-        self._require_space(sum(map(len, chunks)))
-        temporary = self._temporary / uuid4().hex
+        spool = self.spool(sum(map(len, chunks)))
+        for chunk in chunks:
+            spool.write(chunk)
+        return self.keep([spool])[0]
+
+    def spool(self, size: int = 0) -> Spool:
+        """A new object that is written little by little; `size`: its least length, if known.
+
+        Raises StorageFull and DiskFailed.
+        """
+        self._require_space(size)
+        with _disk_errors(self._minimum_free):
+            return Spool(self._temporary / uuid4().hex, self._require_space, self._minimum_free)
+
+    def seal(self, spool: Spool) -> None:
+        """The spool is complete: sync it from another thread, while this one goes on with the next."""
+        self._ahead.acquire()
+        spool.syncing = self._pool.submit(spool.sync_file)
+        spool.syncing.add_done_callback(lambda _: self._ahead.release())
+
+    def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:
+        """Keep them all; on return they survive a power failure. Raises StorageFull and DiskFailed."""
         try:
-            stored = _write_durably(temporary, chunks)
-            final = self.path(stored.sha256)
-            self._make_folder_durably(final.parent)
-            temporary.replace(final)
-            _sync_folder(final.parent)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(0, self._minimum_free) from error
-            raise DiskFailed(f"cannot keep an object: {error.strerror}") from error
-        return stored
+            with _disk_errors(self._minimum_free):
+                folders: dict[Path, None] = {}
+                for spool in spools:
+                    final = self.path(spool.stored.sha256)
+                    folders.update(dict.fromkeys(self._make_folder(final.parent)))
+                    spool.move(final)
+                # All at once: the file system joins the syncs that wait at the same time.
+                syncs = [spool.sync for spool in spools] + [partial(_sync_folder, each) for each in folders]
+                list(self._pool.map(lambda sync: sync(), syncs))
+                self._synced.update(folders)
+        except BaseException:
+            for spool in spools:
+                spool.discard()
+            raise
+        for spool in spools:
+            spool.kept = True
+        return [spool.stored for spool in spools]
 
     def path(self, sha256: str) -> Path:
         """Where the object of that digest lies, whether it is there or not."""
         if not _DIGEST.fullmatch(sha256):
             raise NotFound("object", sha256)
-        return self._objects / sha256[:2] / sha256[2:4] / sha256
+        return self._objects / sha256[:2] / sha256
 
     def read(self, sha256: str) -> bytes:
         """The object's bytes; raises NotFound."""
@@ -106,7 +142,7 @@ class ObjectStore:
         One that is younger may belong to a transaction that has not ended.
         """
         now = time.time()
-        for path in self._objects.glob("*/*/*"):
+        for path in self._objects.glob("*/*"):
             with suppress(FileNotFoundError):
                 written_at = path.stat().st_mtime
                 if now - seconds <= written_at <= now - YOUNG_S and _DIGEST.fullmatch(path.name):
@@ -122,16 +158,15 @@ class ObjectStore:
                     removed += 1
         return removed
 
-    def _make_folder_durably(self, folder: Path) -> None:
-        """Folders whose entry this process has not synced itself may have been made a moment ago."""
-        missing = []
-        while folder not in self._synced:
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            new.mkdir(exist_ok=True)
-            _sync_folder(new.parent)
-            self._synced.add(new)
+    def _make_folder(self, folder: Path) -> list[Path]:
+        """Make it; returns the folders that have to be synced for a new entry in it.
+
+        One whose own entry this process has not synced itself may have been made a moment ago.
+        """
+        if folder in self._synced:
+            return [folder]
+        folder.mkdir(exist_ok=True)
+        return [folder, folder.parent]
 
     def _require_space(self, size: int) -> None:
         free = shutil.disk_usage(self._objects).free
@@ -139,17 +174,87 @@ class ObjectStore:
             raise StorageFull(free, self._minimum_free)
 
 
-def _write_durably(path: Path, chunks: tuple[bytes, ...]) -> StoredObject:
-    digest, size = hashlib.sha256(), 0
-    with path.open("wb", buffering=0) as file:
-        for chunk in chunks:
-            view = memoryview(chunk)
-            digest.update(view)
+class Spool:
+    """An object that is being written, under a name that nobody knows; hashed as it is written.
+
+    One that is not kept has to be discarded.
+    """
+
+    def __init__(self, path: Path, require_space: Callable[[int], None], minimum_free: int) -> None:
+        self.path, self._require_space, self._minimum_free = path, require_space, minimum_free
+        self._file = path.open("wb", buffering=0)
+        self._inode = os.fstat(self._file.fileno()).st_ino
+        self._digest, self._size, self._checked_at = hashlib.sha256(), 0, 0
+        self.syncing: Future[None] | None = None
+        self.kept = False
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        """Add bytes. Raises StorageFull and DiskFailed."""
+        view = memoryview(chunk)
+        self._digest.update(view)
+        self._size += len(view)
+        if self._size - self._checked_at > _SPACE_STEP:
+            self._require_space(len(view))
+            self._checked_at = self._size
+        with _disk_errors(self._minimum_free):
             while view:
-                view = view[file.write(view) :]
-            size += len(chunk)
-        os.fdatasync(file.fileno())
-    return StoredObject(digest.hexdigest(), size)
+                view = view[self._file.write(view) :]
+
+    @property
+    def stored(self) -> StoredObject:
+        """What the object is called once it is kept."""
+        return StoredObject(self._digest.hexdigest(), self._size)
+
+    def move(self, final: Path) -> None:
+        """Give it its name. Raises OSError."""
+        try:
+            # No row names it before it is synced: until then nobody looks for it under this name.
+            os.link(self.path, final)
+            self.path.unlink()
+        except FileExistsError:
+            # The bytes that are there may be all that is left of an instance that was acknowledged.
+            self.sync()
+            self.path.replace(final)
+        self.path = final
+
+    def sync(self) -> None:
+        """Return when the bytes survive a power failure. Raises OSError."""
+        if self.syncing is not None:
+            self.syncing.result()
+        elif not self._file.closed:
+            self.sync_file()
+
+    def sync_file(self) -> None:
+        """Sync and close the file, in this thread. Raises OSError."""
+        try:
+            _sync_file(self._file.fileno())
+        finally:
+            self._file.close()
+
+    def discard(self) -> None:
+        """Leave nothing of it, unless it was kept."""
+        if self.kept:
+            return
+        if self.syncing is not None and not self.syncing.cancel():
+            self.syncing.exception()
+        self._file.close()
+        with suppress(FileNotFoundError):
+            if self.path.stat().st_ino == self._inode:
+                self.path.unlink()
+
+
+@contextmanager
+def _disk_errors(minimum_free: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(0, minimum_free) from error
+        raise DiskFailed(f"cannot keep an object: {error.strerror}") from error
+
+
+def _sync_file(descriptor: int) -> None:
+    os.fdatasync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

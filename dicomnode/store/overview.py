@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, or_, select
 
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import (
+    availability,
     completion,
     delivery,
     delivery_event,
@@ -35,6 +36,7 @@ def counts(tx: Transaction) -> Record:
         "instances": _count(tx, instance),
         "jobs": _by_state(tx, job),
         "deliveries": _by_state(tx, delivery),
+        "announcements": _by_state(tx, availability),
     }
 
 
@@ -145,6 +147,7 @@ def _completions_of(tx: Transaction, series_id: int) -> list[Record]:
             completion.c.id,
             completion.c.generation,
             completion.c.reason,
+            completion.c.note,
             completion.c.instance_count,
             completion.c.completed_at,
             completion.c.routed_at,

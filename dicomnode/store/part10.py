@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID
+import struct
 
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
+
+_VERSION = b"\x02\x00\x01\x00OB\x00\x00\x02\x00\x00\x00\x00\x01"
 
 
 def file_head(SOPClassUID: str, SOPInstanceUID: str, TransferSyntaxUID: str) -> bytes:
@@ -15,14 +14,20 @@ def file_head(SOPClassUID: str, SOPInstanceUID: str, TransferSyntaxUID: str) -> 
 
     So the digest of a file changes only if the data set does, and a duplicate is recognised by it.
     """
-    meta = FileMetaDataset()
-    meta.FileMetaInformationVersion = b"\x00\x01"
-    meta.MediaStorageSOPClassUID = UID(SOPClassUID)
-    meta.MediaStorageSOPInstanceUID = UID(SOPInstanceUID)
-    meta.TransferSyntaxUID = UID(TransferSyntaxUID)
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = "DICOMNODE"
-    buffer = DicomBytesIO()
-    buffer.write(b"\x00" * 128 + b"DICM")
-    write_file_meta_info(buffer, meta, enforce_standard=True)
-    return buffer.getvalue()
+    meta = b"".join(
+        (
+            _VERSION,
+            _element(0x0002, b"UI", SOPClassUID),
+            _element(0x0003, b"UI", SOPInstanceUID),
+            _element(0x0010, b"UI", TransferSyntaxUID),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", "DICOMNODE"),
+        )
+    )
+    return b"\x00" * 128 + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta
+
+
+def _element(number: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += (b"\x00" if vr == b"UI" else b" ") * (len(value) % 2)
+    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value

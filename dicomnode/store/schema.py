@@ -21,8 +21,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    and_,
     false,
+    true,
 )
+
+from dicomnode.model.query import fold_name
 
 metadata = MetaData(
     naming_convention={
@@ -68,6 +72,15 @@ def _text(name: str) -> Column[str]:
     return Column(name, Text, nullable=False, default="")
 
 
+def _folded(name: str, keyword: str) -> Column[str]:
+    """A person's name as it is searched, made from the name whenever a row is inserted."""
+
+    def fold(context: Any) -> str:
+        return fold_name(context.get_current_parameters().get(keyword) or "")
+
+    return Column(name, Text, nullable=False, server_default="", default=fold)
+
+
 def _at(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, Instant, nullable=nullable)
 
@@ -98,11 +111,19 @@ study = Table(
     _text("AccessionNumber"),
     _text("StudyDescription"),
     _text("ReferringPhysicianName"),
+    _text("TimezoneOffsetFromUTC"),
+    _folded("patient_name_folded", "PatientName"),
+    _folded("referring_physician_name_folded", "ReferringPhysicianName"),
     Column("patient_conflict", Boolean, nullable=False, default=False),
     _at("first_instance_at"),
     Index("ix_study_PatientID", "PatientID"),
     Index("ix_study_AccessionNumber", "AccessionNumber"),
     Index("ix_study_StudyDate", "StudyDate"),
+    Index(
+        "ix_study_patient_name_folded",
+        "patient_name_folded",
+        postgresql_ops={"patient_name_folded": "text_pattern_ops"},
+    ),
 )
 
 series = Table(
@@ -117,6 +138,10 @@ series = Table(
     _text("BodyPartExamined"),
     _text("SeriesDate"),
     _text("SeriesTime"),
+    _text("PerformedProcedureStepStartDate"),
+    _text("PerformedProcedureStepStartTime"),
+    _text("ScheduledProcedureStepID"),
+    _text("RequestedProcedureID"),
     Column("generation", Integer, nullable=False),
     Column("instance_count", Integer, nullable=False),
     Column("expected_instances", Integer),
@@ -127,6 +152,7 @@ series = Table(
     _at("completed_at", nullable=True),
     UniqueConstraint("study_id", "SeriesInstanceUID"),
     Index("ix_series_SeriesInstanceUID", "SeriesInstanceUID"),
+    Index("ix_series_completed_at", "completed_at"),
 )
 Index(
     "ix_series_open",
@@ -147,11 +173,14 @@ instance = Table(
     Column("Rows", Integer),
     Column("Columns", Integer),
     Column("NumberOfFrames", Integer),
+    Column("BitsAllocated", Integer),
     Column("generation", Integer, nullable=False),
     _ref("association_id", "association"),
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     _at("received_at"),
+    _at("released_at", nullable=True),
+    _at("removed_at", nullable=True),
     UniqueConstraint("series_id", "SOPInstanceUID"),
     Index("ix_instance_SOPInstanceUID", "SOPInstanceUID"),
     Index("ix_instance_sha256", "sha256"),
@@ -167,6 +196,7 @@ completion = Table(
     Column("instance_count", Integer, nullable=False),
     _at("completed_at"),
     _at("routed_at", nullable=True),
+    Column("note", Text),
     UniqueConstraint("series_id", "generation"),
 )
 Index(
@@ -174,6 +204,50 @@ Index(
     completion.c.id,
     sqlite_where=completion.c.routed_at.is_(None),
     postgresql_where=completion.c.routed_at.is_(None),
+)
+
+inquiry = Table(
+    "inquiry",
+    metadata,
+    _id(),
+    _ref("series_id", "series"),
+    Column("state", String(16), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("instance_count", Integer, nullable=False),
+    _ref("association_id", "association"),
+    Column("missing", Integer),
+    Column("note", Text),
+    _at("begun_at"),
+    _at("not_before"),
+    UniqueConstraint("series_id"),
+)
+Index(
+    "ix_inquiry_asking",
+    inquiry.c.not_before,
+    sqlite_where=inquiry.c.state == "asking",
+    postgresql_where=inquiry.c.state == "asking",
+)
+
+announced = Table(
+    "announced",
+    metadata,
+    _id(),
+    Column("SeriesInstanceUID", UIDText, nullable=False),
+    Column("SOPInstanceUID", UIDText, nullable=False),
+    _at("at"),
+    UniqueConstraint("SeriesInstanceUID", "SOPInstanceUID"),
+    Index("ix_announced_at", "at"),
+)
+
+performed_step = Table(
+    "performed_step",
+    metadata,
+    _id(),
+    Column("SOPInstanceUID", UIDText, nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("series", JSON, nullable=False),
+    _at("updated_at"),
+    Index("ix_performed_step_updated_at", "updated_at"),
 )
 
 job = Table(
@@ -218,7 +292,14 @@ job_event = Table(
     Column("fence", Integer, nullable=False),
     Column("detail", Text),
     _at("at"),
+    Column("reported", Boolean, nullable=False, server_default=false()),
     Index("ix_job_event_job_id", "job_id"),
+)
+Index(
+    "ix_job_event_unreported",
+    job_event.c.id,
+    sqlite_where=~job_event.c.reported,
+    postgresql_where=~job_event.c.reported,
 )
 
 routing = Table(
@@ -263,6 +344,8 @@ result = Table(
     Column("sha256", String(64), nullable=False),
     Column("size", BigInteger, nullable=False),
     _at("created_at"),
+    _at("released_at", nullable=True),
+    _at("removed_at", nullable=True),
     UniqueConstraint("job_id", "ordinal"),
     Index("ix_result_sha256", "sha256"),
 )
@@ -282,8 +365,26 @@ delivery = Table(
     Column("reason", Text),
     _at("created_at"),
     _at("updated_at"),
+    Column("announced", Boolean, nullable=False, default=False, server_default=true()),
     UniqueConstraint("result_id", "destination"),
     Index("ix_delivery_claim", "destination", "state", "not_before"),
+)
+_unannounced = and_(delivery.c.state == "confirmed", ~delivery.c.announced)
+Index("ix_delivery_unannounced", delivery.c.id, sqlite_where=_unannounced, postgresql_where=_unannounced)
+
+availability = Table(
+    "availability",
+    metadata,
+    _id(),
+    Column("SOPInstanceUID", UIDText, nullable=False),
+    _ref("job_id", "job"),
+    Column("peer", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _at("not_before"),
+    Column("reason", Text),
+    _at("created_at"),
+    Index("ix_availability_claim", "peer", "state", "not_before"),
 )
 
 delivery_event = Table(
@@ -297,6 +398,147 @@ delivery_event = Table(
     Column("detail", Text),
     _at("at"),
     Index("ix_delivery_event_delivery_id", "delivery_id"),
+)
+
+for _table in (instance, result):
+    _leaving = and_(_table.c.released_at.is_not(None), _table.c.removed_at.is_(None))
+    Index(f"ix_{_table.name}_leaving", _table.c.id, sqlite_where=_leaving, postgresql_where=_leaving)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    _id(),
+    Column("TransactionUID", UIDText, nullable=False),
+    Column("direction", String(8), nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _at("lease_expires_at", nullable=True),
+    _at("not_before"),
+    Column("reason", Text),
+    _at("created_at"),
+    _at("updated_at"),
+    UniqueConstraint("direction", "peer", "TransactionUID"),
+    Index("ix_commitment_claim", "direction", "state", "not_before"),
+)
+
+commitment_event = Table(
+    "commitment_event",
+    metadata,
+    _id(),
+    _ref("commitment_id", "commitment"),
+    Column("event", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("detail", Text),
+    _at("at"),
+    Index("ix_commitment_event_commitment_id", "commitment_id"),
+)
+
+commitment_instance = Table(
+    "commitment_instance",
+    metadata,
+    _id(),
+    _ref("commitment_id", "commitment"),
+    Column("SOPClassUID", UIDText, nullable=False),
+    Column("SOPInstanceUID", UIDText, nullable=False),
+    _ref("delivery_id", "delivery", nullable=True),
+    Column("delivery_fence", Integer),
+    Column("failure_reason", Integer),
+    Index("ix_commitment_instance_commitment_id", "commitment_id"),
+    Index("ix_commitment_instance_SOPInstanceUID", "SOPInstanceUID"),
+    Index("ix_commitment_instance_delivery_id", "delivery_id"),
+)
+
+workitem = Table(
+    "workitem",
+    metadata,
+    _id(),
+    Column("SOPInstanceUID", UIDText, nullable=False, unique=True),
+    Column("ProcedureStepState", String(16), nullable=False),
+    Column("InputReadinessState", String(16), nullable=False),
+    Column("ScheduledProcedureStepPriority", String(16), nullable=False),
+    _at("start_at"),
+    Column("pipeline", String(64), nullable=False),
+    _text("ScheduledProcedureStepStartDateTime"),
+    _text("WorklistLabel"),
+    _text("ProcedureStepLabel"),
+    _text("PatientID"),
+    _text("PatientName"),
+    _text("StudyInstanceUID"),
+    _text("AccessionNumber"),
+    _folded("patient_name_folded", "PatientName"),
+    Column("attributes", JSON, nullable=False),
+    Column("send_to", JSON(none_as_null=True)),
+    Column("reason_code", String(64)),
+    Column("reason", Text),
+    _at("created_at"),
+    _at("modified_at"),
+    _at("started_at", nullable=True),
+    _at("ended_at", nullable=True),
+    *(
+        Index(f"ix_workitem_{name}", name, "id")
+        for name in ("ProcedureStepState", "StudyInstanceUID", "PatientID", "AccessionNumber")
+    ),
+)
+
+workitem_input = Table(
+    "workitem_input",
+    metadata,
+    _id(),
+    _ref("workitem_id", "workitem"),
+    Column("StudyInstanceUID", UIDText, nullable=False),
+    Column("SeriesInstanceUID", UIDText, nullable=False),
+    Column("waiting", Boolean, nullable=False),
+    Column("lacking_generation", Integer, nullable=False, server_default="0"),
+    _ref("job_id", "job", nullable=True),
+    Index("ix_workitem_input_workitem_id", "workitem_id"),
+    Index("ix_workitem_input_job_id", "job_id"),
+)
+Index(
+    "ix_workitem_input_waiting",
+    workitem_input.c.id,
+    sqlite_where=workitem_input.c.waiting,
+    postgresql_where=workitem_input.c.waiting,
+)
+
+subscriber = Table(
+    "subscriber",
+    metadata,
+    Column("ae_title", String(16), primary_key=True),
+    Column("connection", String(64), nullable=False),
+)
+
+worklist_subscription = Table(
+    "worklist_subscription",
+    metadata,
+    _id(),
+    Column("ae_title", String(16), nullable=False),
+    Column("filtered", Boolean, nullable=False),
+    Column("filter", JSON, nullable=False),
+    UniqueConstraint("ae_title", "filtered"),
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    _id(),
+    _ref("workitem_id", "workitem"),
+    Column("ae_title", String(16), nullable=False),
+    UniqueConstraint("workitem_id", "ae_title"),
+    Index("ix_subscription_ae_title", "ae_title"),
+)
+
+notification = Table(
+    "notification",
+    metadata,
+    _id(),
+    Column("ae_title", String(16), nullable=False),
+    Column("report", JSON, nullable=False),
+    _at("at"),
+    Index("ix_notification_ae_title", "ae_title", "id"),
+    sqlite_autoincrement=True,
 )
 
 listener = Table(

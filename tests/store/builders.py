@@ -8,7 +8,7 @@ from hashlib import sha256
 from dicomnode.model.instance import Arrival, AssociationFacts, StoredObject
 from dicomnode.model.job import Job, NewJob, Priority
 from dicomnode.model.result import EncodedResult, ResultRole
-from dicomnode.store import catalog, deliveries, jobs
+from dicomnode.store import catalog, completions, deliveries, jobs
 from dicomnode.store.database import Database, Transaction
 
 ASSOCIATION = AssociationFacts("assoc-1", "CT1", "DICOMNODE", "127.0.0.1")
@@ -42,13 +42,13 @@ def complete_series(database: Database, instances: int = 3, series: str = "1.2.3
     with database.begin() as tx:
         for number in range(1, instances + 1):
             catalog.add_instance(tx, arrival(number, series))
-        catalog.complete_ordered(tx, series)
-        return next(c.id for c in catalog.unrouted(tx) if c.SeriesInstanceUID == series)
+        completions.complete_ordered(tx, series)
+        return next(c.id for c in completions.unrouted(tx) if c.SeriesInstanceUID == series)
 
 
 def new_job(tx: Transaction, completion_id: int, key: str = "key", **changes: object) -> int:
     """A ready job of that completion."""
-    completion = next(c for c in catalog.unrouted(tx, 1000) if c.id == completion_id)
+    completion = next(c for c in completions.unrouted(tx, 1000) if c.id == completion_id)
     made = NewJob(
         key=key,
         completion_id=completion_id,

@@ -8,7 +8,7 @@ import pytest
 
 from dicomnode.errors import DuplicateDiffers, NotFound
 from dicomnode.model.instance import Addition, CompletionReason, StoredObject
-from dicomnode.store import catalog, overview
+from dicomnode.store import catalog, completions, overview
 from dicomnode.store.database import Database
 
 from .builders import arrival
@@ -18,7 +18,7 @@ LONG = 3600.0
 
 def complete_due(database: Database, quiet_s: float, missing_wait_s: float = LONG, listened_s: float = LONG):
     with database.begin() as tx:
-        return catalog.complete_due(tx, quiet_s, missing_wait_s, listened_s=listened_s)
+        return completions.complete_due(tx, quiet_s, missing_wait_s, listened_s=listened_s)
 
 
 def add(database: Database, *arrivals):
@@ -81,10 +81,10 @@ def test_an_instance_beyond_the_expected_number_waits_for_the_quiet_period(datab
 def test_an_administrator_completes_a_series_without_waiting(database: Database):
     add(database, arrival(1))
     with database.begin() as tx:
-        assert catalog.complete_ordered(tx, "1.2.3.4") == 1
-        assert catalog.complete_ordered(tx, "1.2.3.4") == 0
+        assert completions.complete_ordered(tx, "1.2.3.4") == 1
+        assert completions.complete_ordered(tx, "1.2.3.4") == 0
         with pytest.raises(NotFound):
-            catalog.complete_ordered(tx, "9.9")
+            completions.complete_ordered(tx, "9.9")
 
 
 def test_a_late_instance_opens_a_new_generation_and_leaves_the_old_input_as_it_was(database: Database):
@@ -93,7 +93,7 @@ def test_a_late_instance_opens_a_new_generation_and_leaves_the_old_input_as_it_w
     add(database, arrival(3))
     complete_due(database, quiet_s=0)
     with database.begin() as tx:
-        first, second = catalog.unrouted(tx)
+        first, second = completions.unrouted(tx)
         assert (first.generation, first.instance_count) == (1, 2)
         assert (second.generation, second.instance_count) == (2, 3)
         assert [ref.SOPInstanceUID for ref in catalog.input_set(tx, first.series_id, 1)] == [
@@ -115,17 +115,17 @@ def test_two_patients_in_one_study_are_noticed(database: Database):
     other = replace(other, study={**other.study, "PatientID": "P2"})
     add(database, arrival(1), other)
     with database.begin() as tx:
-        noticed = [catalog.note_patient_conflict(tx, each) for each in (arrival(1), other, other)]
+        noticed = [catalog.note_patient_conflict(tx, "1.2.3", name) for name in ("P1", "P2", "P2")]
     assert noticed == [False, True, False]
     complete_due(database, quiet_s=0)
     with database.begin() as tx:
-        assert catalog.unrouted(tx)[0].patient_conflict
+        assert completions.unrouted(tx)[0].patient_conflict
 
 
 def test_a_completion_is_routed_once(database: Database):
     add(database, arrival(1))
     complete_due(database, quiet_s=0)
     with database.begin() as tx:
-        catalog.mark_routed(tx, catalog.unrouted(tx)[0].id)
+        completions.mark_routed(tx, completions.unrouted(tx)[0].id)
     with database.begin() as tx:
-        assert catalog.unrouted(tx) == []
+        assert completions.unrouted(tx) == []

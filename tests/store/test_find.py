@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
 from dicomnode.model.query import AnyOf, Level, Query, Range, Single, Wildcard
 from dicomnode.store import catalog
@@ -74,3 +75,74 @@ def test_the_instances_of_a_series_are_listed_with_all_their_unique_keys(filled:
         ("1.2.3.4.2", "2"),
     ]
     assert {row["SeriesInstanceUID"] for row in rows} == {"1.2.3.4"}
+
+
+@pytest.mark.parametrize(
+    ("last", "joined", "studies"),
+    [("123000", True, ["1.2.8"]), ("110000", True, []), ("123000", False, [])],
+)
+def test_a_range_of_dates_and_one_of_times_are_one_where_they_belong_together(
+    database: Database, last: str, joined: bool, studies: list[str]
+):
+    made = arrival(1, series="1.2.8.1", study="1.2.8")
+    times = {**made.study, "StudyDate": "20250610", "StudyTime": "120000"}
+    with database.begin() as tx:
+        catalog.add_instance(tx, replace(made, study=times))
+    matches = {"StudyDate": Range("20250609", "20250610"), "StudyTime": Range("130000", last)}
+    instants = (("StudyDate", "StudyTime"),) if joined else ()
+    with database.read() as tx:
+        rows = list(find(tx, Query(Level.STUDY, matches, (), instants=instants)))
+    assert [row["StudyInstanceUID"] for row in rows] == studies
+
+
+def test_a_patient_is_what_the_first_study_said_with_everything_counted(filled: Database):
+    keys = ("PatientName", "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedInstances")
+    (patient,) = found(filled, Level.PATIENT, {"PatientID": Single("P1")}, *keys)
+    assert patient == {"PatientID": "P1", "PatientName": "Doe^Jane", keys[1]: 2, keys[2]: 4}
+
+
+@pytest.mark.parametrize("name", ["MULLER^a_b%", "müller^A_B%^", "Müller^A_B%"])
+def test_case_accents_and_empty_components_of_a_name_say_nothing(filled: Database, name):
+    rows = found(filled, Level.STUDY, {"PatientName": Single(name)})
+    assert [row["StudyInstanceUID"] for row in rows] == ["1.2.9"]
+
+
+def test_pages_of_a_search_are_parts_of_one_order(filled: Database):
+    def page(offset: int, limit: int | None) -> list[str]:
+        query = Query(Level.STUDY, {}, (), offset, limit)
+        with filled.read() as tx:
+            return [row["StudyInstanceUID"] for row in find(tx, query)]
+
+    assert page(0, 1) + page(1, 1) == page(0, None) == ["1.2.3", "1.2.9"]
+
+
+@pytest.mark.parametrize(
+    ("level", "keyword", "match"),
+    [
+        (Level.STUDY, "PatientID", Single("P1")),
+        (Level.STUDY, "AccessionNumber", Single("A")),
+        (Level.STUDY, "StudyDate", Range("20260101", "20260131")),
+        (Level.STUDY, "PatientName", Wildcard("doe*")),
+        (Level.SERIES, "StudyInstanceUID", Single("1.2.3")),
+        (Level.IMAGE, "SeriesInstanceUID", Single("1.2.3.4")),
+        (Level.IMAGE, "SOPInstanceUID", Single("1.2.3.4.1")),
+        (Level.IMAGE, "PatientID", Single("P1")),
+    ],
+)
+def test_a_search_never_reads_all_instances(filled: Database, level, keyword, match):
+    """On SQLite alone: PostgreSQL reads so small a table as a whole, whatever indexes there are."""
+    with filled.read() as tx:
+        if tx.dialect.name != "sqlite":
+            return
+        plans: list[str] = []
+
+        def explain(connection, cursor, statement, parameters, context, executemany):  # noqa: ARG001
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[3] for row in rows)
+
+        event.listen(tx.engine, "before_cursor_execute", explain)
+        list(find(tx, Query(level, {keyword: match}, ("NumberOfStudyRelatedInstances",), 0, 25)))
+        event.remove(tx.engine, "before_cursor_execute", explain)
+    assert plans
+    assert not [step for step in plans if step.startswith("SCAN instance") and level is not Level.IMAGE]
+    assert not [step for step in plans if step in ("SCAN study", "SCAN series", "SCAN instance")]

@@ -12,7 +12,7 @@ from dicomnode.errors import IllegalTransition, LeaseLost, NotFound
 from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import SETTLED, TRANSITIONS, JobEvent, JobState, Lease, Priority, advance
 from dicomnode.model.result import ResultRole
-from dicomnode.store import catalog, deliveries, jobs, overview, results
+from dicomnode.store import catalog, completions, deliveries, jobs, overview, results
 from dicomnode.store.database import Database
 
 from .builders import arrival, complete_series, encoded, finished_job, new_job
@@ -269,8 +269,8 @@ def test_what_may_have_reached_a_destination_is_withdrawn_once_and_nothing_else(
         deliveries.claim(tx, "pacs", 30, str, limit=1)
         assert [ref.SOPInstanceUID for ref in results.offered(tx, first)] == ["2.25.1.1"]
         catalog.add_instance(tx, arrival(4))
-        catalog.complete_ordered(tx, "1.2.3.4")
-        newer = next(c for c in catalog.unrouted(tx) if c.generation == 2)
+        completions.complete_ordered(tx, "1.2.3.4")
+        newer = next(c for c in completions.unrouted(tx) if c.generation == 2)
         new_job(tx, newer.id, "newer")
         job = jobs.claim(tx, "w1", 30)
         assert [ref.SOPInstanceUID for ref in results.offered(tx, job)] == ["2.25.1.1"]

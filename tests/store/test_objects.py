@@ -51,6 +51,37 @@ def test_a_sync_that_fails_is_never_taken_for_success(objects: ObjectStore, tmp_
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_what_is_written_little_by_little_is_kept_together_and_what_is_discarded_leaves_nothing(
+    objects: ObjectStore, tmp_path
+):
+    spools = [objects.spool() for _ in range(40)]
+    for number, spool in enumerate(spools):
+        spool.write(b"object ")
+        spool.write(memoryview(str(number).encode()))
+        objects.seal(spool)
+    spools.pop().discard()
+    stored = objects.keep(spools)
+    assert [objects.read(each.sha256) for each in stored] == [b"object %d" % number for number in range(39)]
+    spools[0].discard()
+    assert objects.holds(stored[0])
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 39
+
+
+def test_an_object_that_is_there_is_never_replaced_by_one_that_is_not_durable(
+    objects: ObjectStore, monkeypatch
+):
+    kept = objects.put(b"x")
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    before = objects.path(kept.sha256).stat().st_ino
+    with pytest.raises(DiskFailed):
+        objects.put(b"x")
+    assert objects.path(kept.sha256).stat().st_ino == before
+
+
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "\n", ""])
 def test_only_a_digest_names_an_object(objects: ObjectStore, name: str):
     with pytest.raises(NotFound):
