@@ -1,8 +1,9 @@
-"""C-FIND identifiers: from a request to a query, and from a row to a response (PS3.4 C.2.2)."""
+"""Identifiers: from a request to what it asks for, and from a row to a response (PS3.4 C.2.2, C.4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from pydicom import config
@@ -11,9 +12,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from dicomnode.dimse.information_model import LEVELS, Negotiated, Root
 from dicomnode.errors import QueryNotUnderstood, QueryRefused
 from dicomnode.imaging.headers import UNREADABLE
-from dicomnode.model.query import UNIQUE_KEYS, AnyOf, Level, Match, Query, Range, Single, Wildcard
+from dicomnode.model.query import UNIQUE_KEYS, AnyOf, Fuzzy, Level, Match, Query, Range, Single, Wildcard
 from dicomnode.model.uid import is_valid_uid
 
 _NO_KEYS = frozenset(
@@ -30,21 +32,18 @@ _NO_KEYS = frozenset(
 _BINARY_VRS = frozenset({"SL", "SS", "UL", "US"})
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-_ABOVE = {
-    Level.STUDY: (),
-    Level.SERIES: (Level.STUDY,),
-    Level.IMAGE: (Level.STUDY, Level.SERIES),
-}
+_INSTANTS = (("StudyDate", "StudyTime"), ("SeriesDate", "SeriesTime"))
+_STUDY_ROOT = Negotiated(Root.STUDY)
 
 
-def parse_identifier(identifier: Dataset) -> Query:
-    """What a C-FIND request in the Study Root model asks for (PS3.4 C.4.1.1.3).
+def parse_identifier(identifier: Dataset, negotiated: Negotiated = _STUDY_ROOT) -> Query:
+    """What a C-FIND request asks for (PS3.4 C.4.1.1.3).
 
-    Hierarchical: the unique keys of the levels above the one that is asked for must each name one entity.
-    Raises QueryRefused where level or unique keys do not suit the model, QueryNotUnderstood where a value
-    cannot be read.
+    Unless relational queries were negotiated, the unique keys of the levels above the one that is asked for
+    must each name one entity. Raises QueryRefused where level or unique keys do not suit the model,
+    QueryNotUnderstood where a value cannot be read.
     """
-    level = _level(identifier)
+    level, above = _levels(identifier, negotiated.root)
     keywords = [
         keyword
         for tag in sorted(identifier.keys())
@@ -55,18 +54,69 @@ def parse_identifier(identifier: Dataset) -> Query:
         match = _match(keyword, identifier)
         if match is not None:
             matches[keyword] = match
-    for above in _ABOVE[level]:
-        if not isinstance(matches.get(UNIQUE_KEYS[above]), Single):
-            raise QueryRefused(UNIQUE_KEYS[above], f"must name one {above} at level {level}")
-    return Query(level, MappingProxyType(matches), tuple(keywords))
+    if not negotiated.relational:
+        _require_one_of_each(above, matches)
+    if negotiated.fuzzy:
+        matches = {keyword: _fuzzy(keyword, match) for keyword, match in matches.items()}
+    instants = tuple(pair for pair in _INSTANTS if negotiated.combined and _have_same_form(pair, matches))
+    keys = dict.fromkeys([*keywords, *(UNIQUE_KEYS[each] for each in above)])
+    return Query(level, MappingProxyType(matches), tuple(keys), instants=instants)
 
 
-def _level(identifier: Dataset) -> Level:
+def parse_retrieve_identifier(identifier: Dataset, negotiated: Negotiated) -> dict[str, tuple[str, ...]]:
+    """Unique key → values: what a C-MOVE or C-GET names (PS3.4 C.4.2.1.4, C.4.3.1.3).
+
+    At its level it may list several entities. Other keys constrain nothing. Raises QueryRefused where
+    something that has to be named is not, or is by anything else than its value.
+    """
+    level, above = _levels(identifier, negotiated.root)
+    matches = {
+        key: match
+        for key in (UNIQUE_KEYS[each] for each in (*above, level))
+        if (match := _match(key, identifier)) is not None
+    }
+    if not isinstance(matches.get(UNIQUE_KEYS[level]), (Single, AnyOf)):
+        raise QueryRefused(UNIQUE_KEYS[level], f"must name what to retrieve at level {level}")
+    if not negotiated.relational:
+        _require_one_of_each(above, matches)
+    return {
+        key: match.values if isinstance(match, AnyOf) else (match.value,)
+        for key, match in matches.items()
+        if isinstance(match, (Single, AnyOf))
+    }
+
+
+def _levels(identifier: Dataset, root: Root) -> tuple[Level, tuple[Level, ...]]:
+    """The level that is asked for, and those above it."""
+    levels = LEVELS[root]
     value = _text(identifier, "QueryRetrieveLevel")
-    try:
-        return Level(value)
-    except ValueError:
-        raise QueryRefused("QueryRetrieveLevel", "is not STUDY, SERIES or IMAGE") from None
+    if value not in levels:
+        raise QueryRefused("QueryRetrieveLevel", f"is not {', '.join(levels[:-1])} or {levels[-1]}")
+    level = Level(value)
+    return level, levels[: levels.index(level)]
+
+
+def _require_one_of_each(levels: Iterable[Level], matches: Mapping[str, Match]) -> None:
+    for level in levels:
+        if not isinstance(matches.get(UNIQUE_KEYS[level]), Single):
+            raise QueryRefused(UNIQUE_KEYS[level], f"must name one {level}")
+
+
+def _fuzzy(keyword: str, match: Match) -> Match:
+    """Names by the beginnings of their words, where that was agreed on (PS3.4 C.2.2.2.1.1)."""
+    if dictionary_VR(keyword) != "PN" or not isinstance(match, (Single, Wildcard)):
+        return match
+    text = match.value if isinstance(match, Single) else match.pattern
+    words = tuple(re.split(r"[\^=*?\s]+", text.strip("^=*? ")))
+    return Fuzzy(words) if any(words) else match
+
+
+def _have_same_form(pair: tuple[str, str], matches: Mapping[str, Match]) -> bool:
+    """Two ranges with the same ends open are one of instants (PS3.4 C.2.2.2.5.4)."""
+    first, second = (matches.get(keyword) for keyword in pair)
+    if not isinstance(first, Range) or not isinstance(second, Range):
+        return False
+    return ((first.first is None), (first.last is None)) == ((second.first is None), (second.last is None))
 
 
 def _text(identifier: Dataset, keyword: str) -> str:
@@ -121,7 +171,9 @@ def response_identifier(query: Query, row: Mapping[str, object], retrieve_ae_tit
     `row` holds values by keyword. A key that was asked for and is not in it is answered empty; the unique
     keys of the level and of those above it are always answered. Text beyond ASCII is encoded as UTF-8.
     """
-    unique = [UNIQUE_KEYS[level] for level in (*_ABOVE[query.level], query.level)]
+    levels = LEVELS[Root.PATIENT]
+    above = levels[1 : levels.index(query.level)]
+    unique = [UNIQUE_KEYS[level] for level in (*above, query.level)]
     values = {keyword: row.get(keyword) for keyword in dict.fromkeys([*query.return_keys, *unique])}
     ds = Dataset()
     if not all(str(value).isascii() for value in values.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import (
@@ -10,8 +10,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from pynetdicom import AllStoragePresentationContexts, build_context
-from pynetdicom.presentation import PresentationContext
+from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -86,26 +85,6 @@ def by_preference(proposed: Iterable[str]) -> list[str]:
     return sorted(known, key=rank)
 
 
-def supported_contexts(proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
-    """What is supported of the contexts that a requestor proposes (PS3.8 9.3.2.2).
-
-    pynetdicom takes the first transfer syntax of the acceptor's list that the context proposes, so the list
-    is made for each association, in the order of `by_preference`. So it is short, too: a list of every class
-    in every syntax would be copied for each connection.
-    """
-    syntaxes: dict[str, list[str]] = {}
-    for context in proposed:
-        syntaxes.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
-    return [
-        build_context(abstract, choice)
-        for abstract, offered in syntaxes.items()
-        if (choice := _choice(abstract, offered))
-    ]
-
-
-def _choice(abstract: str, offered: Sequence[str]) -> list[str]:
-    if abstract in STORAGE_CLASSES:
-        return by_preference(offered)
-    if abstract in (VERIFICATION, STUDY_ROOT_FIND):
-        return [syntax for syntax in by_preference(offered) if syntax in NATIVE]
-    return []
+def native(proposed: Iterable[str]) -> list[str]:
+    """The uncompressed ones of the proposed transfer syntaxes, the best first: where there are no pixels."""
+    return [syntax for syntax in by_preference(proposed) if syntax in NATIVE]

@@ -9,19 +9,25 @@ from dataclasses import replace
 import pytest
 from pydicom.dataset import Dataset
 
+from dicomnode.dimse.find import find as find_service
+from dicomnode.dimse.information_model import Negotiated
 from dicomnode.dimse.receiver import Receiver
+from dicomnode.dimse.service import Service
+from dicomnode.dimse.storage import storage
+from dicomnode.dimse.verification import verification
 from dicomnode.model.instance import AssociationFacts, Received
 from tests.dimse.nodes import SETTINGS, Node, StartNode
 
 
 @pytest.fixture
 def start_node() -> Iterator[StartNode]:
-    """Start receivers; `on_instance`, `on_find` and settings by keyword."""
+    """Start receivers; `on_instance`, `on_find`, `more` services and settings by keyword."""
     started: list[Receiver] = []
 
     def start(
         on_instance: Callable[[Received], object] | None = None,
         on_find: Callable[[Dataset], Iterable[Dataset]] | None = None,
+        more: Iterable[Service] = (),
         **settings: object,
     ) -> Node:
         lock = threading.Lock()
@@ -32,12 +38,13 @@ def start_node() -> Iterator[StartNode]:
             with lock:
                 node.received.append(received)
 
-        def find(identifier: Dataset) -> Iterable[Dataset]:
+        def find(identifier: Dataset, _: Negotiated) -> Iterable[Dataset]:
             node.queries.append(identifier)
             return on_find(identifier) if on_find else ()
 
         associations: list[AssociationFacts] = []
-        receiver = Receiver(replace(SETTINGS, **settings), keep, find, associations.append)
+        services = [verification(), storage(keep), find_service(find), *more]
+        receiver = Receiver(replace(SETTINGS, **settings), services, associations.append)
         node = Node(receiver, associations=associations)
         receiver.start()
         started.append(receiver)
