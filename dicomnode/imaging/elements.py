@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
+from pydicom.valuerep import PersonName
 
 from dicomnode.imaging.headers import UNREADABLE
 
@@ -28,7 +29,9 @@ def text_of(ds: Dataset, keyword: str) -> str:
     if value is None:
         return ""
     try:
-        parts = [value] if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else value
+        # A name is iterable, by its letters.
+        single = isinstance(value, (str, bytes, PersonName)) or not isinstance(value, Iterable)
+        parts = [value] if single else value
         return "\\".join(str(part) for part in parts).strip(" \0")
     except UNREADABLE:
         return ""

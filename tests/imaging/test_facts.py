@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicomnode.errors import Refused
+from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.facts import series_facts, study_facts, volume_facts
 from dicomnode.imaging.geometry import series_geometry
 from dicomnode.imaging.headers import read_headers
@@ -29,6 +30,14 @@ def test_a_series_says_what_it_is():
     assert (facts["rows"], facts["columns"], facts["instances"], facts["frames"]) == (12, 10, 5, 1)
     assert facts["contrast_agent"] == ""
     assert "flip_angle" not in facts
+
+
+def test_a_name_is_one_text_and_several_are_joined():
+    ds = Dataset()
+    ds.PatientName = "Yamada^Tarou"
+    ds.OtherPatientNames = ["Doe^Jane", "Roe^Jane"]
+    assert text_of(ds, "PatientName") == "Yamada^Tarou"
+    assert text_of(ds, "OtherPatientNames") == "Doe^Jane\\Roe^Jane"
 
 
 def test_junk_is_as_if_it_were_absent():

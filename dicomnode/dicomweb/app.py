@@ -1,0 +1,173 @@
+"""The web application: routes that modules give, behind one edge where errors, limits and admission are.
+
+A module gives its routes as a list: ``stow.routes(…)``, ``qido.routes(…)``. Their paths are relative to the
+base path ("/studies"), and what they need comes in as narrow callables. A handler that waits for the disk or
+the database is a plain ``def``: it runs in a thread. It raises DicomnodeError, which the edge answers with
+the status of `dicomweb/status.py`, or returns a Starlette response; JSON and XML are compressed on their way.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+
+import structlog
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, Mount
+from starlette.status import WS_1008_POLICY_VIOLATION
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dicomnode.dicomweb.limits import LimitedRequests
+from dicomnode.dicomweb.status import RETRY_AFTER_S, http_status
+from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden
+
+log = structlog.get_logger()
+
+_COMPRESSED_ALREADY = (
+    "application/dicom",
+    "application/octet-stream",
+    "application/pdf",
+    "image/*",
+    "multipart/*",
+    "text/event-stream",
+    "video/*",
+)
+_EXPOSED = ("Content-Location", "ETag", "Link", "Location", "Retry-After", "Warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Clients at these addresses are let in; `ae_title` is what rules take them for, "*" is no name."""
+
+    ae_title: str
+    network: IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """`maximum_request`: bytes of a body. `body_timeout_s`: how long a client may be silent in one."""
+
+    path: str
+    accept: tuple[Admission, ...]
+    cors_origins: tuple[str, ...] = ()
+    maximum_request: int = 4_000_000_000
+    body_timeout_s: float = 60.0
+
+
+def create_app(
+    settings: WebSettings, routes: Sequence[BaseRoute], on_disk_failed: Callable[[], None] = lambda: None
+) -> ASGIApp:
+    """An ASGI application that answers `routes` under the base path of the settings.
+
+    `on_disk_failed` is called before the answer where a handler raised DiskFailed.
+    """
+    middleware = [
+        Middleware(GZipMiddleware, compresslevel=4, exclude_content_types=_COMPRESSED_ALREADY),
+        Middleware(
+            LimitedRequests, maximum=settings.maximum_request, silence_limit_s=settings.body_timeout_s
+        ),
+        Middleware(_Edge, accept=settings.accept, on_disk_failed=on_disk_failed),
+    ]
+    if settings.cors_origins:
+        middleware.insert(
+            0,
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=_EXPOSED,
+            ),
+        )
+    return Starlette(routes=[Mount(settings.path, routes=routes)], middleware=middleware)
+
+
+def client_address(request: Request) -> IPv4Address | IPv6Address:
+    """Where the request came from; an IPv4 client of a socket for both is named as an IPv4 address."""
+    return _address(request.scope)
+
+
+def client_ae_title(request: Request) -> str:
+    """What the configuration calls a client at that address; empty where it gives no name.
+
+    HTTP has no AE titles, and a header could say anything.
+    """
+    name: str = request.scope["state"]["ae_title"]
+    return name
+
+
+class _Edge:
+    """The edge of a request: who is not admitted gets no further; whatever is raised below is answered."""
+
+    def __init__(self, app: ASGIApp, accept: Sequence[Admission], on_disk_failed: Callable[[], None]) -> None:
+        self._app, self._accept, self._on_disk_failed = app, accept, on_disk_failed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
+        answering = False
+
+        async def note(message: Message) -> None:
+            nonlocal answering
+            answering = True
+            await send(message)
+
+        try:
+            self._admit(scope)
+            await self._app(scope, receive, note)
+        except ClientDisconnect:
+            log.info("request.cut")
+        except Exception as error:  # noqa: BLE001  the one edge
+            if isinstance(error, DiskFailed):
+                self._on_disk_failed()
+            response = _answer(error)
+            if not answering:
+                await response(scope, receive, send)
+
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket that is closed before it is accepted is answered 403 (RFC 6455 4.2.2)."""
+        try:
+            self._admit(scope)
+            await self._app(scope, receive, send)
+        except Forbidden as error:
+            _answer(error)
+            await send({"type": "websocket.close", "code": WS_1008_POLICY_VIOLATION})
+        except Exception as error:  # noqa: BLE001  the one edge
+            if isinstance(error, DiskFailed):
+                self._on_disk_failed()
+            _answer(error)
+
+    def _admit(self, scope: Scope) -> None:
+        address = _address(scope)
+        for rule in self._accept:
+            if address in rule.network:
+                scope.setdefault("state", {})["ae_title"] = "" if rule.ae_title == "*" else rule.ae_title
+                return
+        raise Forbidden(str(address))
+
+
+def _answer(error: Exception) -> PlainTextResponse:
+    if isinstance(error, DicomnodeError):
+        status = http_status(error)
+        log.warning("request.refused", status=status, reason=type(error).__name__)
+        retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+        return PlainTextResponse(f"{error}\n", status, headers=retry)
+    # A traceback's text could hold a tag value; its place cannot.
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    log.error("request.failed", status=500, reason=f"{type(error).__name__} at {where}")
+    return PlainTextResponse("the node failed to answer this request\n", 500)
+
+
+def _address(scope: Scope) -> IPv4Address | IPv6Address:
+    address = ip_address(scope["client"][0])
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address

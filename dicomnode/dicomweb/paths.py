@@ -1,0 +1,34 @@
+"""What the path of a DICOMweb resource names (PS3.18 10.1)."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from dicomnode.errors import BadRequest
+from dicomnode.model.uid import is_valid_uid
+
+_KEYWORDS = {
+    "study": "StudyInstanceUID",
+    "series": "SeriesInstanceUID",
+    "instance": "SOPInstanceUID",
+}
+
+
+def above(request: Request) -> dict[str, str]:
+    """The UIDs in the path by keyword. Raises BadRequest where one is none."""
+    named = {_KEYWORDS[part]: uid for part, uid in request.path_params.items() if part in _KEYWORDS}
+    for keyword, uid in named.items():
+        if not is_valid_uid(uid):
+            raise BadRequest(f"{keyword} in the path is no UID")
+    return named
+
+
+def base_url(request: Request) -> str:
+    """The URL under which the client reaches the services, as the client wrote it.
+
+    Some clients leave the port out of their Host header: it is put in where they name this very address.
+    """
+    place, server = request.url.netloc, request.scope.get("server")
+    if server is not None and place == server[0]:
+        place = f"{place}:{server[1]}"
+    return f"{request.url.scheme}://{place}{request.scope.get('root_path', '')}"

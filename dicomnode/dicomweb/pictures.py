@@ -1,0 +1,156 @@
+"""How pictures are asked for and made: window, viewport, quality, media type (PS3.18 8.3.5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image
+
+from dicomnode.dicomweb.media import MediaType
+from dicomnode.dicomweb.negotiation import MULTIPART
+from dicomnode.errors import BadRequest, NotAcceptable
+from dicomnode.imaging.frames import FrameFile
+from dicomnode.imaging.headers import UNREADABLE
+from dicomnode.imaging.rendering import Picture, Window, WindowFunction, render
+
+JPEG, PNG = "image/jpeg", "image/png"
+_PIL_FORMATS = {JPEG: "JPEG", PNG: "PNG"}
+_FUNCTIONS: dict[str, WindowFunction] = {
+    "linear": "LINEAR",
+    "linear-exact": "LINEAR_EXACT",
+    "sigmoid": "SIGMOID",
+}
+_QUALITY = 90
+_LARGEST = 8192
+_KNOWN = frozenset({"accept", "annotation", "charset", "iccprofile", "quality", "viewport", "window"})
+
+
+@dataclass(frozen=True, slots=True)
+class Viewport:
+    """The picture fits into `size` (width, height); `region` is (left, top, width, height) in the source.
+
+    A negative width or height of the region mirrors the picture (PS3.18 8.3.5.1.3).
+    """
+
+    size: tuple[int, int] | None = None
+    region: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """How a picture is made; `quality` is JPEG's, from 1 to 100."""
+
+    media_type: str
+    window: Window | None = None
+    viewport: Viewport = Viewport()
+    quality: int = _QUALITY
+
+
+def encode(file: FrameFile, number: int, rendering: Rendering) -> bytes:
+    """One frame as a JPEG or PNG. Raises NotAcceptable where its pixels cannot be rendered."""
+    try:
+        picture = render(file, number, rendering.window)
+    except UNREADABLE:
+        raise NotAcceptable(("other forms of it than a picture",)) from None
+    image = _shown(picture, rendering.viewport)
+    buffer = BytesIO()
+    image.save(buffer, _PIL_FORMATS[rendering.media_type], quality=rendering.quality)
+    return buffer.getvalue()
+
+
+def parse_rendering(parameters: Mapping[str, str], media_type: str) -> Rendering:
+    """The query parameters of a rendered resource (PS3.18 8.3.5.1). Raises BadRequest."""
+    unknown = sorted(set(parameters) - _KNOWN)
+    if unknown:
+        raise BadRequest("there are annotation, iccprofile, quality, viewport and window")
+    if parameters.get("iccprofile", "no") != "no" or "annotation" in parameters:
+        raise BadRequest("annotations and ICC profiles are not put into pictures")
+    return Rendering(
+        media_type,
+        _window(parameters.get("window")),
+        _viewport(parameters.get("viewport")),
+        parse_quality(parameters.get("quality")),
+    )
+
+
+def parse_quality(text: str | None) -> int:
+    """From 1 to 100. Raises BadRequest."""
+    if text is None:
+        return _QUALITY
+    if not re.fullmatch(r"\d{1,3}", text) or not 1 <= int(text) <= 100:
+        raise BadRequest("quality is a number from 1 to 100")
+    return int(text)
+
+
+def window_of(center: str, width: str, function: str = "linear") -> Window:
+    """A window from its texts. Raises BadRequest."""
+    numbers = [_number("window", center), _number("window", width)]
+    if numbers[1] <= 0 or function.lower() not in _FUNCTIONS:
+        raise BadRequest("window is center,width,function: linear, linear-exact or sigmoid")
+    return Window(numbers[0], numbers[1], _FUNCTIONS[function.lower()])
+
+
+def size_of(width: str, height: str) -> tuple[int, int]:
+    """Width and height of a picture. Raises BadRequest."""
+    size = int(_number("viewport", width)), int(_number("viewport", height))
+    if not all(1 <= each <= _LARGEST for each in size):
+        raise BadRequest(f"a picture has from 1 to {_LARGEST} pixels a side")
+    return size
+
+
+def picture_type(ranges: Sequence[MediaType]) -> str:
+    """JPEG, or PNG where it is wanted more."""
+    for each in ranges:
+        wanted = each.parameters.get("type", "") if each.essence == MULTIPART else each.essence
+        for offer in (JPEG, PNG):
+            if each.quality > 0 and (wanted in ("*/*", "image/*", offer) or each.essence == "*/*"):
+                return offer
+    raise NotAcceptable((JPEG, PNG))
+
+
+def _window(text: str | None) -> Window | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (2, 3):
+        raise BadRequest("window is center,width,function")
+    return window_of(*parts)
+
+
+def _viewport(text: str | None) -> Viewport:
+    if text is None:
+        return Viewport()
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (2, 6):
+        raise BadRequest("viewport is vw,vh or vw,vh,sx,sy,sw,sh")
+    held = [_number("viewport", part) if part else None for part in parts[2:]] or [None] * 4
+    return Viewport(size_of(parts[0], parts[1]), (held[0], held[1], held[2], held[3]))
+
+
+def _number(name: str, text: str) -> float:
+    if not re.fullmatch(r"[-+]?\d{1,9}(\.\d{1,9})?([eE][-+]?\d)?", text):
+        raise BadRequest(f"{name} has numbers only")
+    return float(text)
+
+
+def _shown(picture: Picture, viewport: Viewport) -> Image.Image:
+    """The region of the picture, as large as it fits into the viewport, its proportions kept."""
+    image = Image.fromarray(picture)
+    if viewport.size is None:
+        return image
+    left, top, width, height = viewport.region
+    left, top = left or 0.0, top or 0.0
+    width = image.width - left if width is None else width
+    height = image.height - top if height is None else height
+    if not (width and height and 0 <= left < image.width and 0 <= top < image.height):
+        raise BadRequest("the viewport shows nothing of the picture")
+    right, bottom = min(left + abs(width), image.width), min(top + abs(height), image.height)
+    scale = min(viewport.size[0] / (right - left), viewport.size[1] / (bottom - top))
+    size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
+    image = image.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
+    if width < 0:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if height < 0 else image

@@ -1,0 +1,210 @@
+"""The edge of the web application: who is let in, how errors are answered, what is compressed, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dicomnode import errors
+from dicomnode.dicomweb.app import Admission, WebSettings, client_ae_title, create_app
+from dicomnode.dicomweb.media import choose, parse_accept, parse_media_type
+from dicomnode.dicomweb.server import WebServer
+from dicomnode.dicomweb.status import http_status
+
+LOOPBACK = ip_network("127.0.0.0/8")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Serve one handler at /it; returns its URL."""
+    started: list[WebServer] = []
+
+    def start(handler: Callable[..., object], *accept: Admission, **settings: object) -> str:
+        made = WebSettings("/base", accept or (Admission("*", LOOPBACK),), **settings)
+        server = WebServer(create_app(made, [Route("/it", handler, methods=["GET", "POST"])]), "127.0.0.1", 0)
+        server.start()
+        started.append(server)
+        return f"http://127.0.0.1:{server.port}/base/it"
+
+    yield start
+    for server in started:
+        server.stop(1)
+
+
+def raising(error: Exception) -> Callable[[Request], Response]:
+    def handler(_: Request) -> Response:
+        raise error
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BadRequest("x"), 400),
+        (errors.QueryRefused("PatientID", "x"), 400),
+        (errors.NotFound("study", "1.2"), 404),
+        (errors.NotAcceptable(["a/b"]), 406),
+        (errors.UnsupportedMediaType("a/b"), 415),
+        (errors.StorageFull(1, 2), 503),
+        (errors.DicomnodeError("x"), 500),
+        (ValueError("Doe^Jane"), 500),
+    ],
+)
+def test_an_error_has_the_status_of_the_table(serve, error, status):
+    answer = httpx.get(serve(raising(error)))
+    assert answer.status_code == status
+    assert ("retry-after" in answer.headers) == (status == 503)
+    assert "Doe" not in answer.text
+
+
+def test_every_error_of_ours_has_a_status():
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.DicomnodeError):
+            assert 400 <= http_status(kind.__new__(kind)) <= 599
+
+
+def test_only_the_accepted_addresses_are_let_in_and_the_first_that_suits_gives_the_name(serve):
+    def handler(request: Request) -> Response:
+        return Response(client_ae_title(request))
+
+    assert httpx.get(serve(handler, Admission("CT1", ip_network("10.0.0.0/8")))).status_code == 403
+    rules = (Admission("CT1", ip_network("127.0.0.1/32")), Admission("CT2", LOOPBACK))
+    assert httpx.get(serve(handler, *rules)).text == "CT1"
+    assert httpx.get(serve(handler)).text == ""
+
+
+def test_json_is_compressed_and_pixel_data_are_not(serve):
+    def json(_: Request) -> Response:
+        return JSONResponse(["x"] * 1000)
+
+    def pixels(_: Request) -> Response:
+        return Response(bytes(5000), media_type="application/octet-stream")
+
+    assert httpx.get(serve(json)).headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in httpx.get(serve(pixels)).headers
+
+
+def test_only_pages_of_the_named_origins_may_ask_in_a_browser(serve):
+    url = serve(lambda _: Response("x"), cors_origins=("https://viewer.example",))
+    for origin, allowed in (("https://viewer.example", True), ("https://other.example", False)):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        assert ("access-control-allow-origin" in httpx.options(url, headers=asked).headers) == allowed
+        assert (
+            "access-control-allow-origin" in httpx.get(url, headers={"Origin": origin}).headers
+        ) == allowed
+    assert (
+        "access-control-allow-origin" not in httpx.get(serve(lambda _: Response("x")), headers=asked).headers
+    )
+
+
+def test_a_failing_disk_is_told_before_the_answer():
+    told = threading.Event()
+    routes = [Route("/it", raising(errors.DiskFailed("x")))]
+    server = WebServer(
+        create_app(WebSettings("/base", (Admission("*", LOOPBACK),)), routes, told.set), "127.0.0.1", 0
+    )
+    server.start()
+    assert httpx.get(f"http://127.0.0.1:{server.port}/base/it").status_code == 503
+    assert told.is_set()
+    server.stop(1)
+
+
+def test_a_stop_lets_requests_end_and_cuts_what_takes_too_long():
+    reached, go_on = threading.Event(), threading.Event()
+
+    def waits(_: Request) -> Response:
+        reached.set()
+        go_on.wait(20)
+        return Response("done")
+
+    async def hangs(_: Request) -> Response:
+        reached.set()
+        await asyncio.sleep(60)
+        return Response("never")
+
+    for handler, ends in ((waits, True), (hangs, False)):
+        reached.clear()
+        app = create_app(WebSettings("/base", (Admission("*", LOOPBACK),)), [Route("/it", handler)])
+        server = WebServer(app, "127.0.0.1", 0)
+        server.start()
+        answers: list[object] = []
+
+        def ask(port: int = server.port, answers: list[object] = answers) -> None:
+            try:
+                answers.append(httpx.get(f"http://127.0.0.1:{port}/base/it", timeout=30).status_code)
+            except httpx.HTTPError:
+                answers.append(None)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert reached.wait(20)
+        stopping = threading.Thread(target=server.stop, args=(1.0,))
+        stopping.start()
+        go_on.set()
+        stopping.join(20)
+        asking.join(20)
+        assert (answers == [200]) == ends
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", server.port), 1):  # noqa: PT011
+            pass
+
+
+def test_a_port_that_is_taken_is_an_error_at_the_start():
+    app = create_app(WebSettings("/base", ()), [])
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        WebServer(app, "127.0.0.1", taken.getsockname()[1]).start()
+
+
+@pytest.mark.parametrize(
+    ("text", "essence", "parameters"),
+    [
+        ("Application/DICOM", "application/dicom", {}),
+        (
+            'multipart/related; Type="application/dicom"; boundary=b',
+            "multipart/related",
+            {"type": "application/dicom", "boundary": "b"},
+        ),
+        (
+            "multipart/related;type=application/dicom;boundary=a/b=?",
+            "multipart/related",
+            {"type": "application/dicom", "boundary": "a/b=?"},
+        ),
+        (r'a/b; c="d\"e;f"', "a/b", {"c": 'd"e;f'}),
+        ("a/b;", "a/b", {}),
+    ],
+)
+def test_media_types_are_read_as_clients_write_them(text, essence, parameters):
+    found = parse_media_type(text)
+    assert (found.essence, found.parameters) == (essence, parameters)
+
+
+@pytest.mark.parametrize("text", ["", "a", "a/b c", "a/b; c", 'a/b; c="', "/b", "a/b, c/d"])
+def test_what_is_no_media_type_is_refused(text):
+    with pytest.raises(errors.BadRequest):
+        parse_media_type(text)
+
+
+def test_the_most_wanted_that_there_is_is_chosen():
+    offers = ("application/dicom+json", "application/dicom+xml")
+    assert [each.essence for each in parse_accept("a/b;q=0.1, c/d, */*;q=0.5")] == ["c/d", "*/*", "a/b"]
+    for accept, chosen in {
+        None: 0,
+        "": 0,
+        "*/*": 0,
+        "application/*": 0,
+        "application/dicom+xml": 1,
+        "application/dicom+json;q=0.5, application/dicom+xml": 1,
+        "text/html, */*;q=0.1": 0,
+    }.items():
+        assert choose(accept, offers) == offers[chosen]
+    with pytest.raises(errors.NotAcceptable):
+        choose("text/html, application/dicom+json;q=0", offers)
