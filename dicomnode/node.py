@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
-from dicomnode.config import Config, load_config
-from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings, configure_pynetdicom
-from dicomnode.errors import ConfigError, DiskFailed, StoreError
+from dicomnode import __version__
+from dicomnode.config import Address, Config, DatabaseSection, load_config
+from dicomnode.dicomweb.capabilities import served_by
+from dicomnode.dicomweb.transactions import TRANSACTIONS
+from dicomnode.dimse.receiver import configure_pynetdicom
+from dicomnode.dimse.tls import listener_context, requestor_context
+from dicomnode.errors import ConfigError
 from dicomnode.installation import Stores, open_registry, open_stores
 from dicomnode.logs import configure_logs
-from dicomnode.model.instance import Received
 from dicomnode.model.role import Role
-from dicomnode.services.completion import CompletionService
-from dicomnode.services.delivery import Courier, serve_destination, tell_stranded
-from dicomnode.services.execution import Worker
-from dicomnode.services.expiry import expire_leases
-from dicomnode.services.find import Finder
+from dicomnode.roles.engine import run_engine
+from dicomnode.roles.receiver import listener_tls, receiver_services, receiver_settings, run_receiver
+from dicomnode.roles.web import run_web, web_routes
+from dicomnode.roles.worker import run_worker
+from dicomnode.services.commitment import CommitmentProvider
+from dicomnode.services.conformance.document import Statement
+from dicomnode.services.conformance.statement import describe
+from dicomnode.services.conformance.subject import Subject
 from dicomnode.services.ingest import Ingest
-from dicomnode.services.listening import listening
-from dicomnode.services.notices import NoticeService
 from dicomnode.services.recovery import recover
-from dicomnode.services.routing import RouteTable, RoutingService
+from dicomnode.services.routing import RouteTable
+from dicomnode.services.scratch import remove_scratch_of_the_dead
+from dicomnode.services.secrets import require_safe_secret
 from dicomnode.supervisor import EXIT_DISK, Supervisor
 
 log = structlog.get_logger()
 
-PAUSE_S = 0.2
-"""How long a role without work waits before it looks again."""
 _DISK_PAUSE_S = 5.0
 
 
@@ -52,6 +55,8 @@ def check(config: Config, file: Path) -> None:
     if problems:
         raise ConfigError(file, problems)
     RouteTable(config, str(file))
+    for destination in config.destination:
+        require_safe_secret(destination)
 
 
 def serve(file: Path) -> int:
@@ -59,7 +64,7 @@ def serve(file: Path) -> int:
     config = load_config(file)
     configure_logs(config.logs.level, config.logs.format)
     check(config, file)
-    _require_free_port(config, file)
+    _require_network(config, file)
     stores = open_stores(config)
     if stores.database.schema_status().found is None:
         stores.database.upgrade()
@@ -75,6 +80,7 @@ def serve(file: Path) -> int:
 def _run_verified(config: Config, stores: Stores, stop: threading.Event) -> int:
     """Look at what is kept, then run all processes until `stop`, or until the disk fails."""
     recover(stores.database, stores.objects)
+    remove_scratch_of_the_dead(config.node.data)
     stores.database.close()
     log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
     return Supervisor(_bodies(config), config.node.stop_limit_s).run(stop)
@@ -82,25 +88,48 @@ def _run_verified(config: Config, stores: Stores, stop: threading.Event) -> int:
 
 def _bodies(config: Config) -> dict[str, Callable[[], int]]:
     """One process a role; workers only where there is something to run."""
-    slots = range(1, config.workers.slots + 1) if config.route else ()
-    roles = [(Role.RECEIVER, 1), (Role.ENGINE, 1), *((Role.WORKER, slot) for slot in slots)]
+    slots = range(1, config.workers.slots + 1) if open_registry(config).names() else ()
+    webs = range(1, config.web.processes + 1)
+    roles = [
+        (Role.RECEIVER, 1),
+        *((Role.WEB, slot) for slot in webs),
+        (Role.ENGINE, 1),
+        *((Role.WORKER, slot) for slot in slots),
+    ]
     return {_process_name(role, slot): partial(run_role, config, role, slot) for role, slot in roles}
 
 
 def _process_name(role: Role, slot: int) -> str:
-    return f"{role}-{slot}" if role is Role.WORKER else str(role)
+    return f"{role}-{slot}" if role is Role.WORKER or slot > 1 else str(role)
 
 
-def _require_free_port(config: Config, file: Path) -> None:
-    address = config.dimse.address
+def _require_network(config: Config, file: Path) -> None:
+    _require_free_port(file, "dimse", config.dimse.address, config.dimse.port)
+    if (tls := listener_tls(config.dimse.tls)) is not None:
+        _require_free_port(file, "dimse.tls", config.dimse.address, tls.port)
+        _require_usable(file, "dimse.tls", partial(listener_context, tls))
+    for entry in (*config.peer, *(one.dimse for one in config.destination if one.dimse is not None)):
+        if (peer_tls := entry.peer.tls) is not None:
+            _require_usable(file, f"{entry.ae_title}: tls", partial(requestor_context, peer_tls))
+    _require_free_port(file, "web", config.web.address, config.web.port)
+
+
+def _require_free_port(file: Path, section: str, address: Address, port: int) -> None:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((str(address), config.dimse.port))
+            probe.bind((str(address), port))
         except OSError as error:
-            problem = f"dimse.port: cannot listen on {address} port {config.dimse.port}: {error.strerror}"
+            problem = f"{section}.port: cannot listen on {address} port {port}: {error.strerror}"
             raise ConfigError(file, [problem]) from None
+
+
+def _require_usable(file: Path, key: str, read: Callable[[], object]) -> None:
+    try:
+        read()
+    except OSError as error:
+        raise ConfigError(file, [f"{key}: the files cannot be used: {error}"]) from None
 
 
 def run_role(config: Config, role: Role, slot: int) -> int:
@@ -111,127 +140,32 @@ def run_role(config: Config, role: Role, slot: int) -> int:
     stores.database.require_schema()
     with _stop_on_signals() as stop:
         if role is Role.RECEIVER:
-            return _run_receiver(config, stores, stop)
+            return run_receiver(config, stores, stop)
+        if role is Role.WEB:
+            return run_web(config, stores, name, stop)
         if role is Role.ENGINE:
-            return _run_engine(config, stores, stop)
-        return _run_worker(config, stores, name, stop)
+            return run_engine(config, stores, stop)
+        return run_worker(config, stores, name, stop)
 
 
-def _run_receiver(config: Config, stores: Stores, stop: threading.Event) -> int:
-    """Takes instances in until told to stop, or until the disk fails: then a restart verifies it."""
+def conformance(config: Config) -> Statement:
+    """What this node offers and asks for, as it is put together over empty stores. Raises ConfigError."""
     configure_pynetdicom()
-    ingest = Ingest(stores.database, stores.objects)
-    failed = threading.Event()
-
-    def on_instance(received: Received) -> None:
-        try:
-            ingest.store(received)
-        except DiskFailed:
-            failed.set()
-            stop.set()
-            raise
-
-    receiver = Receiver(
-        _receiver_settings(config), on_instance, Finder(stores.database, config.node.ae_title)
-    )
-    receiver.start()
-    with listening(stores.database, _listener_name(config)):
-        log.info("receiver.listening", port=receiver.port, address=str(config.dimse.address))
-        stop.wait()
-        receiver.stop(config.node.stop_limit_s * 0.8)
-    return EXIT_DISK if failed.is_set() else 0
-
-
-def _listener_name(config: Config) -> str:
-    """The same after a restart, on whatever port: what a killed receiver left is then its successor's."""
-    place = hashlib.sha256(str(config.node.data).encode()).hexdigest()[:16]
-    return f"{socket.gethostname()[:40]}-{place}"
-
-
-def _receiver_settings(config: Config) -> ReceiverSettings:
-    return ReceiverSettings(
-        ae_title=config.node.ae_title,
-        address=str(config.dimse.address),
-        port=config.dimse.port,
-        accept=tuple(AcceptRule(entry.ae_title, entry.address) for entry in config.dimse.accept),
-        maximum_associations=config.dimse.maximum_associations,
-        maximum_pdu=config.dimse.maximum_pdu,
-        acse_timeout_s=config.dimse.acse_timeout_s,
-        network_timeout_s=config.dimse.network_timeout_s,
-    )
-
-
-def _run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
-    """Completion, routing and expired leases in this thread; each destination has one of its own."""
-    configure_pynetdicom()
-    completion = CompletionService(stores.database, config.completion)
     registry = open_registry(config)
-    routing = RoutingService(stores.database, stores.objects, RouteTable(config), registry)
-    notices = NoticeService(stores.database, stores.objects, registry, config)
-    couriers = [
-        Courier(stores.database, stores.objects, destination, config.node.ae_title, config.delivery)
-        for destination in config.destination
-    ]
-    threads = [
-        threading.Thread(target=serve_destination, args=(courier, stop, PAUSE_S), daemon=True)
-        for courier in couriers
-    ]
-    for thread in threads:
-        thread.start()
-    tell_stranded(stores.database, [destination.name for destination in config.destination])
-    try:
-        while not stop.wait(PAUSE_S):
-            try:
-                expire_leases(stores.database, config.jobs.attempts)
-                completion.tick()
-                routing.tick()
-                notices.tick()
-            except DiskFailed:
-                raise
-            except StoreError as error:
-                log.warning("engine.store_failed", error=str(error))
-    finally:
-        stop.set()
-        _join(threads, config.node.stop_limit_s * 0.6)
-        for courier in couriers:
-            courier.hand_back()
-    return 0
-
-
-def _join(threads: Sequence[threading.Thread], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _run_worker(config: Config, stores: Stores, name: str, stop: threading.Event) -> int:
-    """One slot. After a stop the run in hand has most of the limit to end; then it is handed back."""
-    worker = Worker(stores.database, stores.objects, open_registry(config), config, name)
-    cut = threading.Event()
-    threading.Thread(target=_cut_after, args=(stop, cut, config.node.stop_limit_s * 0.6), daemon=True).start()
-    try:
-        while not stop.is_set():
-            if not _took_a_job(worker, cut):
-                stop.wait(PAUSE_S)
-    finally:
-        worker.close()
-    return 0
-
-
-def _took_a_job(worker: Worker, cut: threading.Event) -> bool:
-    try:
-        return worker.tick(cut)
-    except DiskFailed:
-        raise
-    except StoreError as error:
-        log.warning("worker.store_failed", error=str(error))
-        return False
-
-
-def _cut_after(stop: threading.Event, cut: threading.Event, limit_s: float) -> None:
-    stop.wait()
-    time.sleep(limit_s)
-    cut.set()
+    with TemporaryDirectory() as folder:
+        node = config.node.model_copy(update={"data": Path(folder)})
+        stores = open_stores(config.model_copy(update={"node": node, "database": DatabaseSection()}))
+        ingest = Ingest(stores.database, stores.objects)
+        provider = CommitmentProvider(stores.database, stores.objects, config.delivery)
+        subject = Subject(
+            __version__,
+            config,
+            receiver_settings(config),
+            tuple(receiver_services(config, stores, ingest.store, provider)),
+            {key: TRANSACTIONS[key] for route in web_routes(config, stores) for key in served_by(route)},
+            tuple(registry.get(name).manifest for name in registry.names()),
+        )
+        return describe(subject)
 
 
 @contextmanager

@@ -8,8 +8,20 @@ from typing import Annotated
 import typer
 
 from dicomnode import __version__
-from dicomnode.cli import db, deliveries, jobs, pipelines, routes, series, serve, status
+from dicomnode.cli import (
+    conformance,
+    db,
+    deliveries,
+    jobs,
+    passcode,
+    pipelines,
+    routes,
+    series,
+    serve,
+    status,
+)
 from dicomnode.errors import ConfigError, DicomnodeError
+from dicomnode.logs import configure_logs
 from dicomnode.supervisor import EXIT_CONFIG
 
 app = typer.Typer(
@@ -38,6 +50,8 @@ def options(
 
 app.command("serve")(serve.serve)
 app.command("status")(status.status)
+app.command("passcode")(passcode.passcode)
+app.command("conformance")(conformance.conformance)
 for name, group in (
     ("db", db.app),
     ("deliveries", deliveries.app),
@@ -51,6 +65,8 @@ for name, group in (
 
 def main() -> None:
     """Run one command; an error that was foreseen is one line, not a traceback."""
+    # What a command answers is on standard output; `serve` sets up the logs of its own.
+    configure_logs("warning", "console")
     try:
         app()
     except DicomnodeError as error:

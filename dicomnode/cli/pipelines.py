@@ -74,6 +74,8 @@ def run(
     if form is None:
         raise NotFound("profile", profile)
     written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device, form)
+    for path in written.left_out:
+        typer.echo(f"left out, for it is no DICOM file: {path}", err=True)
     if as_json:
         print_json({"files": [str(path) for path in written.files], "timings": written.timings})
         return

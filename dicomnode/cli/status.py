@@ -63,7 +63,8 @@ def _summary(counts: dict[str, Any]) -> str:
     return (
         f"studies: {counts['studies']}  ·  series: {counts['series']}, {counts['series_open']} still arriving"
         f"  ·  instances: {counts['instances']}\n"
-        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n" + "".join(stranded)
+        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
+        f"announcements: {states(counts['announcements'])}\n" + "".join(stranded)
     )
 
 
@@ -99,6 +100,7 @@ def _completion(branch: Tree, completion: dict[str, Any]) -> None:
     branch.add(
         _line(
             f"complete ({completion['reason']})",
+            ("", completion["note"]),
             ("generation", completion["generation"]),
             ("instances", completion["instance_count"]),
             ("at", completion["completed_at"]),

@@ -155,6 +155,9 @@ stop_limit_s = {STOP_LIMIT_S / 2}
 address = "{LOCALHOST}"
 port = {site.port}
 accept = [{{ ae_title = {_text(site.caller)}, address = "{LOCALHOST}/32" }}]
+
+[web]
+port = 0
 """
 
 

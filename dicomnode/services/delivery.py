@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from itertools import groupby
+from dataclasses import dataclass
 
 import structlog
 
-from dicomnode.config import DeliverySection, Destination
-from dicomnode.dimse.query import listed_instances
-from dicomnode.dimse.sender import send
-from dicomnode.errors import ContextRefused, DimseError, LeaseLost, StoreError, StoreRefused
+from dicomnode.config import DeliverySection
+from dicomnode.errors import ContextRefused, LeaseLost, PeerError, StoreRefused, WebStoreRefused
 from dicomnode.model.delivery import Delivery
 from dicomnode.model.result import OutgoingInstance
 from dicomnode.services.heartbeat import Heartbeat
+from dicomnode.services.patience import retry_wait_s
 from dicomnode.store import deliveries
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
@@ -25,9 +22,23 @@ log = structlog.get_logger()
 
 FIRST_CHECK_S = 0.2
 """An archive may list what it accepted a moment later."""
-CHECK_AGAIN_S = 30.0
 DUPLICATE_SOP_INSTANCE = 0x0111
 """PS3.7 C.4.1.1.3"""
+
+OnOutcome = Callable[[OutgoingInstance, PeerError | None], None]
+Send = Callable[[Sequence[OutgoingInstance], OnOutcome, Callable[[], bool]], None]
+"""Offers the instances and tells each outcome as it comes; once the last argument says so, no further one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How a destination is sent results, and how it is asked what became of them.
+
+    `confirm` takes up what was sent and is not confirmed, and returns how many that were; None: nobody asks.
+    """
+
+    send: Send
+    confirm: Callable[[], int] | None
 
 
 class Courier:
@@ -37,12 +48,12 @@ class Courier:
         self,
         database: Database,
         objects: ObjectStore,
-        destination: Destination,
-        calling_ae: str,
+        destination: str,
+        transport: Transport,
         settings: DeliverySection,
     ) -> None:
-        self._database, self._objects, self._destination = database, objects, destination
-        self._calling_ae, self._settings = calling_ae, settings
+        self._database, self._objects = database, objects
+        self._destination, self._transport, self._settings = destination, transport, settings
         self._in_hand: dict[str, Delivery] = {}
 
     def tick(self, stopped: Callable[[], bool] = lambda: False) -> int:
@@ -51,7 +62,8 @@ class Courier:
         Once `stopped()`, nothing further is offered, and what was not goes back.
         """
         sent = self._send_due(stopped)
-        return sent if stopped() else sent + self._check_sent()
+        confirm = self._transport.confirm
+        return sent if stopped() or confirm is None else sent + confirm()
 
     def hand_back(self) -> None:
         """Give back what has no outcome: at a stop, or while a destination lets us wait beyond it."""
@@ -60,28 +72,23 @@ class Courier:
                 deliveries.hand_back(tx, delivery.lease)
         self._in_hand.clear()
 
-    @property
-    def _give_up_after_s(self) -> float:
-        return self._settings.give_up_after_h * 3600
-
     def _path_of(self, sha256: str) -> str:
         return str(self._objects.path(sha256))
 
     def _send_due(self, stopped: Callable[[], bool]) -> int:
         with self._database.begin() as tx:
-            claimed = deliveries.claim(tx, self._destination.name, self._settings.lease_s, self._path_of)
+            claimed = deliveries.claim(tx, self._destination, self._settings.lease_s, self._path_of)
         if not claimed:
             return 0
         self._in_hand = {delivery.instance.SOPInstanceUID: delivery for delivery in claimed}
 
-        def settle(instance: OutgoingInstance, error: DimseError | None) -> None:
+        def settle(instance: OutgoingInstance, error: PeerError | None) -> None:
             if (delivery := self._in_hand.pop(instance.SOPInstanceUID, None)) is not None:
                 self._settle(delivery, error)
 
         with Heartbeat(lambda: self._extend(claimed), self._settings.lease_s / 3):
             intact = [delivery for delivery in claimed if self._is_intact(delivery)]
-            instances = [delivery.instance for delivery in intact]
-            send(self._destination.peer, self._calling_ae, instances, settle, stopped)
+            self._transport.send([delivery.instance for delivery in intact], settle, stopped)
         self.hand_back()
         return len(claimed)
 
@@ -99,7 +106,7 @@ class Courier:
         with self._database.begin() as tx:
             deliveries.extend(tx, [delivery.lease for delivery in claimed], self._settings.lease_s)
 
-    def _settle(self, delivery: Delivery, error: DimseError | None) -> None:
+    def _settle(self, delivery: Delivery, error: PeerError | None) -> None:
         try:
             with self._database.begin() as tx:
                 if error is None or self._is_there_already(error):
@@ -111,8 +118,8 @@ class Courier:
                         tx,
                         delivery.lease,
                         str(error),
-                        wait_s=self._wait_s(delivery.attempt),
-                        give_up_after_s=self._give_up_after_s,
+                        wait_s=retry_wait_s(self._settings, delivery.attempt),
+                        give_up_after_s=self._settings.give_up_after_s,
                     )
         except LeaseLost:
             log.warning("delivery.lease_lost", delivery=delivery.id)
@@ -123,67 +130,12 @@ class Courier:
             attempt=delivery.attempt,
         )
 
-    def _is_there_already(self, error: DimseError) -> bool:
+    def _is_there_already(self, error: PeerError) -> bool:
         """A duplicate, says the archive; whether it is ours, the question that follows will show."""
-        duplicate = isinstance(error, StoreRefused) and error.status == DUPLICATE_SOP_INSTANCE
-        return duplicate and self._destination.confirm == "find"
-
-    def _wait_s(self, attempt: int) -> float:
-        longest = min(self._settings.backoff_limit_s, self._settings.backoff_s * 2.0 ** min(attempt - 1, 30))
-        return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
-
-    def _check_sent(self) -> int:
-        if self._destination.confirm == "none":
-            return 0
-        with self._database.begin() as tx:
-            claimed = deliveries.claim_checks(
-                tx, self._destination.name, CHECK_AGAIN_S, self._settings.backoff_limit_s, self._path_of
-            )
-        for (study, series), group in groupby(
-            claimed, key=lambda delivery: (delivery.StudyInstanceUID, delivery.SeriesInstanceUID)
-        ):
-            self._check(study, series, list(group))
-        return len(claimed)
-
-    def _check(self, StudyInstanceUID: str, SeriesInstanceUID: str, sent: Sequence[Delivery]) -> None:
-        try:
-            listed = listed_instances(
-                self._destination.peer, self._calling_ae, StudyInstanceUID, SeriesInstanceUID
-            )
-        except DimseError as error:
-            log.warning("delivery.check_failed", deliveries=len(sent), error=type(error).__name__)
-            with self._database.begin() as tx:
-                for delivery in sent:
-                    deliveries.give_up_if_old(tx, delivery.lease, str(error), self._give_up_after_s)
-            return
-        for delivery in sent:
-            with self._database.begin() as tx:
-                if delivery.instance.SOPInstanceUID in listed:
-                    deliveries.confirm(tx, delivery.lease)
-                    log.info("delivery.confirmed", delivery=delivery.id)
-                elif deliveries.miss(
-                    tx,
-                    delivery.lease,
-                    self._settings.confirm_checks,
-                    wait_s=self._wait_s(delivery.attempt),
-                    give_up_after_s=self._give_up_after_s,
-                ):
-                    log.warning("delivery.missing", delivery=delivery.id)
-
-
-def serve_destination(courier: Courier, stop: threading.Event, pause_s: float) -> None:
-    """Run a courier until `stop` is set."""
-    while not stop.is_set():
-        try:
-            busy = courier.tick(stop.is_set)
-        except StoreError as error:
-            log.warning("delivery.store_failed", error=str(error))
-            busy = 0
-        except Exception:  # the edge of a delivery: recorded, and tried again
-            log.exception("delivery.error")
-            busy = 0
-        if not busy:
-            stop.wait(pause_s)
+        duplicate = (
+            isinstance(error, (StoreRefused, WebStoreRefused)) and error.status == DUPLICATE_SOP_INSTANCE
+        )
+        return duplicate and self._transport.confirm is not None
 
 
 def tell_stranded(database: Database, destinations: Collection[str]) -> None:

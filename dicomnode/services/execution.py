@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
@@ -34,6 +33,7 @@ from dicomnode.services.inference import Inference, infer
 from dicomnode.services.origin import origin_of
 from dicomnode.services.outbox import Kept, enqueue, keep, profiles_of
 from dicomnode.services.routing import input_digest
+from dicomnode.services.scratch import scratch_folder
 from dicomnode.store import catalog, jobs, results
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database, Transaction
@@ -53,8 +53,7 @@ class Worker:
     ) -> None:
         self._database, self._objects, self._registry = database, objects, registry
         self._config, self._name = config, name
-        # By process: a worker of the same name may still be ending.
-        self._scratch = config.node.data / "scratch" / f"{name}-{os.getpid()}"
+        self._scratch = scratch_folder(config.node.data, name)
         self._runner: Runner | None = None
 
     def tick(self, stop: threading.Event) -> bool:

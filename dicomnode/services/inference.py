@@ -20,6 +20,7 @@ from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultReference
 from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
+from dicomnode.results.conformance import require_valid
 from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
 from dicomnode.rules.rule import Facts, Rule
@@ -86,6 +87,8 @@ def infer(
         )
         for profile in profiles
     }
+    for results in forms.values():
+        require_valid(results, ordered[0])
     timings = {**outcome.timings, "encode": time.monotonic() - started}
     return Inference(forms, outcome.findings, timings)
 

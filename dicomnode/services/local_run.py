@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from pydicom.misc import is_dicom
+
 from dicomnode.config import Config
+from dicomnode.errors import Refused
 from dicomnode.model.instance import InstanceRef
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultRole
@@ -24,9 +27,13 @@ from dicomnode.services.routing import input_digest
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The files that were written, the volume of each segment (ml), and the seconds of each stage."""
+    """The files that were written, the volume of each segment (ml), and the seconds of each stage.
+
+    `left_out` are the files of the folder that are no DICOM files.
+    """
 
     files: tuple[Path, ...]
+    left_out: tuple[Path, ...]
     volumes_ml: Mapping[str, float]
     timings: Mapping[str, float]
 
@@ -45,7 +52,10 @@ def run_folder(
 
     Raises Refused, RunError and GateFailed as a job would record them.
     """
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
+    found = sorted(path for path in folder.iterdir() if path.is_file())
+    paths = [path for path in found if is_dicom(path)]
+    if not paths:
+        raise Refused("NO_INSTANCES", f"there is no DICOM file in {folder}")
     refs = [InstanceRef(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
     provenance = provenance_of(config, uuid4().hex, input_digest(refs), pipeline.digest, datetime.now(UTC))
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,4 +82,5 @@ def run_folder(
         files.append(file)
     statistics = inference.findings.statistics
     volumes = {segment.name: statistics[segment.name].volume_ml for segment in pipeline.manifest.segment}
-    return Written(tuple(files), volumes, inference.timings)
+    left_out = tuple(path for path in found if path not in paths)
+    return Written(tuple(files), left_out, volumes, inference.timings)

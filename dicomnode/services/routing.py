@@ -18,7 +18,7 @@ from dicomnode.model.instance import AssociationFacts, Completion, InstanceRef
 from dicomnode.model.job import PATIENT_CONFLICT, NewJob, Priority
 from dicomnode.pipeline.registry import InstalledPipeline, Registry
 from dicomnode.rules.rule import Rule, Verdict
-from dicomnode.store import catalog, deliveries, jobs
+from dicomnode.store import catalog, completions, deliveries, jobs
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.objects import ObjectStore
 
@@ -83,6 +83,12 @@ def routing_facts(header: Dataset, instances: int, association: AssociationFacts
     }
 
 
+def completion_facts(objects: ObjectStore, completion: Completion, instances: Sequence[InstanceRef]) -> Facts:
+    """The facts of a complete series that is stored here. Raises Refused, OSError."""
+    header = read_headers([objects.path(instances[0].sha256)])[0]
+    return routing_facts(header, len(instances), completion.association)
+
+
 def series_of_folder(path: Path, association: AssociationFacts) -> dict[str, Facts]:
     """The facts of each series among the files at `path`, by SeriesInstanceUID. Raises Refused."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -116,15 +122,15 @@ class RoutingService:
 
     def _route_next(self) -> bool:
         with self._database.begin() as tx:
-            completions = catalog.unrouted(tx, limit=1)
-            for completion in completions:
+            waiting = completions.unrouted(tx, limit=1)
+            for completion in waiting:
                 self._route(tx, completion)
-        return bool(completions)
+        return bool(waiting)
 
     def _route(self, tx: Transaction, completion: Completion) -> None:
         instances = catalog.input_set(tx, completion.series_id, completion.generation)
         try:
-            decisions = self._routes.decide(self._facts(completion, instances))
+            decisions = self._routes.decide(completion_facts(self._objects, completion, instances))
         except (Refused, OSError) as error:
             log.error("routing.unreadable", completion=completion.id, error=type(error).__name__)
             decisions = self._routes.undecided(f"the series cannot be read: {type(error).__name__}")
@@ -139,12 +145,8 @@ class RoutingService:
                 note=decision.verdict.note,
                 job_id=job_of.get(decision.route.pipeline) if decision.verdict.matched else None,
             )
-        catalog.mark_routed(tx, completion.id)
+        completions.mark_routed(tx, completion.id)
         log.info("series.routed", SeriesInstanceUID=completion.SeriesInstanceUID, jobs=len(job_of))
-
-    def _facts(self, completion: Completion, instances: Sequence[InstanceRef]) -> Facts:
-        header = read_headers([self._objects.path(instances[0].sha256)])[0]
-        return routing_facts(header, len(instances), completion.association)
 
     def _add_jobs(
         self, tx: Transaction, completion: Completion, digest: str, matched: Sequence[Route]
@@ -156,41 +158,56 @@ class RoutingService:
             older = (completion.series_id, completion.generation, name)
             jobs.cancel_superseded(tx, *older)
             deliveries.supersede(tx, *older)
-            pipeline = self._registry.get(name)
-            job_of[name] = jobs.add(tx, _new_job(completion, digest, pipeline, routes))
+            new = new_job(
+                completion,
+                digest,
+                self._registry.get(name),
+                route=routes[0].name,
+                priority=min((route.priority for route in routes), key=lambda priority: priority.rank),
+                send_to=tuple(dict.fromkeys(name for route in routes for name in route.send_to)),
+                notify=tuple(
+                    dict.fromkeys(name for route in routes if route.notice for name in route.send_to)
+                ),
+            )
+            job_of[name] = jobs.add(tx, new)
         return job_of
 
 
-def _new_job(
-    completion: Completion, digest: str, pipeline: InstalledPipeline, routes: Sequence[Route]
+def new_job(
+    completion: Completion,
+    digest: str,
+    pipeline: InstalledPipeline,
+    *,
+    route: str,
+    priority: Priority,
+    send_to: tuple[str, ...],
+    notify: tuple[str, ...],
+    order: str = "",
 ) -> NewJob:
+    """A job of `pipeline` on a complete series; the same again has the same key, but for another `order`."""
     section = pipeline.manifest.pipeline
-    key = "\n".join(
-        (
-            section.name,
-            section.version,
-            pipeline.digest,
-            completion.StudyInstanceUID,
-            completion.SeriesInstanceUID,
-            digest,
-            str(completion.generation),
-        )
-    )
-    held = PATIENT_CONFLICT if completion.patient_conflict else None
+    parts = [
+        section.name,
+        section.version,
+        pipeline.digest,
+        completion.StudyInstanceUID,
+        completion.SeriesInstanceUID,
+        digest,
+        str(completion.generation),
+    ]
+    key = "\n".join([*parts, order] if order else parts)
     return NewJob(
         key=hashlib.sha256(key.encode()).hexdigest(),
         completion_id=completion.id,
         series_id=completion.series_id,
         generation=completion.generation,
         input_digest=digest,
-        route=routes[0].name,
+        route=route,
         pipeline=section.name,
         pipeline_version=section.version,
         pipeline_digest=pipeline.digest,
-        priority=min(
-            (route.priority for route in routes), key=lambda priority: priority.rank, default=Priority.ROUTINE
-        ),
-        send_to=tuple(dict.fromkeys(name for route in routes for name in route.send_to)),
-        notify=tuple(dict.fromkeys(name for route in routes if route.notice for name in route.send_to)),
-        held_reason=held,
+        priority=priority,
+        send_to=send_to,
+        notify=notify,
+        held_reason=PATIENT_CONFLICT if completion.patient_conflict else None,
     )

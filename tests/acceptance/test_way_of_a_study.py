@@ -107,7 +107,7 @@ def test_the_results_lie_in_the_archive_in_the_patients_study_and_in_place(
 
 def stored(archive: RunningNode, result: dict) -> Path:
     """The archive's own file of a result; the same bytes as the node's, so under the same digest."""
-    found = list((archive.folder / "data" / "objects").glob("*/*/*"))
+    found = list((archive.folder / "data" / "objects").glob("*/*"))
     return next(path for path in found if pydicom.dcmread(path).SOPInstanceUID == result["SOPInstanceUID"])
 
 
@@ -118,7 +118,7 @@ def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines
         send_files(node.peer, files)
         wait_for("a failed attempt", lambda: node.status()["deliveries"].get("retry_wait") == 2)
         late = RunningNode(tmp_path / "late", pipelines=pipelines, ae_title="ARCHIVE")
-        late.config.write_text(late.config.read_text().replace("port = 0", f"port = {port}"))
+        late.config.write_text(late.config.read_text().replace("port = 0", f"port = {port}", 1))
         late.start()
         try:
             wait_for("both results confirmed", lambda: delivered(node))

@@ -17,7 +17,9 @@ import pydicom
 import pytest
 
 from dicomnode.config import load_config
+from dicomnode.dimse.find import find
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings
+from dicomnode.dimse.storage import storage
 from dicomnode.installation import Stores, open_stores
 from dicomnode.model.instance import Received
 from dicomnode.services.find import Finder
@@ -30,12 +32,12 @@ from tests.harness.toy_pipeline import write_toy_pipeline
 CRASH = Path(__file__).parent / "crash"
 
 POINTS = {
-    "an instance's bytes are written": "dicomnode.store.objects:_write_durably:after:3",
+    "an instance's bytes are written": "dicomnode.store.objects:_sync_file:after:3",
     "an instance is renamed and its folder not synced": "dicomnode.store.objects:_sync_folder:before:9",
-    "an instance's bytes are durable, its row not there": "dicomnode.store.catalog:add_instance:before:4",
-    "an instance's row is not committed": "dicomnode.store.catalog:add_instance:after:5",
+    "an instance's bytes are durable, its row not there": "dicomnode.store.catalog:add_instances:before:4",
+    "an instance's row is not committed": "dicomnode.store.catalog:add_instances:after:5",
     "an instance is durable and not acknowledged": "dicomnode.services.ingest:Ingest.store:after:6",
-    "a series is found complete": "dicomnode.store.catalog:_complete:after:1",
+    "a series is found complete": "dicomnode.store.completions:_complete:after:1",
     "a job is not committed": "dicomnode.store.jobs:add:after:1",
     "a completion is routed": "dicomnode.services.routing:RoutingService._route:after:1",
     "a job is claimed": "dicomnode.services.execution:Worker._work:before:1",
@@ -64,8 +66,7 @@ class Archive:
         loopback = AcceptRule("*", ip_network("127.0.0.0/8"))
         self.receiver = Receiver(
             ReceiverSettings("ARCHIVE", "127.0.0.1", 0, (loopback,)),
-            self._store,
-            Finder(self.stores.database, "ARCHIVE"),
+            [storage(self._store), find(Finder(self.stores.database, "ARCHIVE"))],
         )
 
     def _store(self, received: Received) -> None:

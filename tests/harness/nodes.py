@@ -79,6 +79,9 @@ stop_limit_s = 10.0
 [dimse]
 port = 0
 accept = [{{ ae_title = "*", address = "127.0.0.0/8" }}]
+[web]
+port = 0
+accept = [{{ ae_title = "*", address = "127.0.0.0/8" }}]
 [pipelines]
 folder = "{pipelines}"
 {FAST.format(quiet_s=quiet_s)}
@@ -104,6 +107,12 @@ folder = "{pipelines}"
             90,
         )
         self.port = int(listening[-1]["port"])
+        web = wait_for(
+            "web.listening",
+            lambda: [e for e in self.events()[seen:] if e.get("event") == "web.listening"],
+            90,
+        )
+        self.web_url = f"http://127.0.0.1:{web[-1]['port']}/dicom-web"
         return self
 
     @property

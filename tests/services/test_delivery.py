@@ -15,6 +15,7 @@ from pynetdicom.sop_class import MRImageStorage
 from dicomnode.config import DeliverySection, Destination
 from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.services.delivery import Courier
+from dicomnode.services.destinations import courier_for
 from dicomnode.store import deliveries, jobs, overview
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
@@ -72,7 +73,7 @@ def courier_of(outbox, port: int) -> Courier:
     destination = Destination.model_validate(
         {"name": "pacs", "confirm": "none", "dimse": {"ae_title": "PACS", "host": "127.0.0.1", "port": port}}
     )
-    return Courier(outbox.database, outbox.objects, destination, "NODE", DeliverySection())
+    return courier_for(outbox.database, outbox.objects, destination, "NODE", DeliverySection())
 
 
 def states(outbox) -> list[tuple[str, int]]:

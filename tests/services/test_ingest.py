@@ -10,7 +10,15 @@ import pytest
 from pydicom.filewriter import dcmwrite
 from sqlalchemy import select
 
-from dicomnode.errors import DuplicateDiffers, IngestError, InvalidUID, MissingUID, NotDicom, UIDMismatch
+from dicomnode.errors import (
+    ClassRefused,
+    DuplicateDiffers,
+    IngestError,
+    InvalidUID,
+    MissingUID,
+    NotDicom,
+    UIDMismatch,
+)
 from dicomnode.model.instance import Addition, AssociationFacts, Received
 from dicomnode.services.ingest import Ingest
 from dicomnode.store import overview
@@ -121,6 +129,44 @@ def test_junk_numbers_are_kept_out_of_the_rows(ingest, database, number):
     ingest.store(received(ds))
     with database.read() as tx:
         assert overview.counts(tx)["instances"] == 1
+
+
+def test_instances_that_come_together_are_kept_together_and_a_refused_one_costs_only_itself(
+    ingest, database, objects
+):
+    first, other = small_series(3), small_series(2)
+    ingest.store(received(first[1]))
+    first[1].PatientName = "Other^Name"
+    arrived = []
+    for ds in (first[0], other[1], first[1], other[0], first[2], first[0]):
+        came = received(ds)
+        incoming = ingest.begin(came)
+        incoming.write(came.data)
+        incoming.end(ahead=True)
+        arrived.append(incoming)
+    outcomes = ingest.keep(arrived)
+    assert [isinstance(outcome, DuplicateDiffers) for outcome in outcomes] == [False] * 2 + [True] + [
+        False
+    ] * 3
+    assert [outcomes[0], outcomes[1], outcomes[5]] == [Addition.ADDED, Addition.ADDED, Addition.REPEATED]
+    with database.read() as tx:
+        assert overview.counts(tx)["instances"] == 5
+        for digest in tx.execute(select(instance.c.sha256)).scalars():
+            assert objects.intact(digest)
+
+
+def test_a_header_that_is_longer_than_what_is_held_in_memory_is_read_all_the_same(ingest, database):
+    ds = small_series(1)[0]
+    ds.add_new(0x00080001, "UN", bytes(100_000))
+    ingest.store(received(ds))
+    with database.read() as tx:
+        assert tx.execute(select(study.c.PatientName)).scalar_one() == "Doe^Jane"
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008.1.3.10", "1.2.3.4"], ids=["DICOMDIR", "unknown"])
+def test_a_class_whose_instances_are_not_stored_is_refused(ingest, uid):
+    with pytest.raises(ClassRefused):
+        ingest.store(replace(received(small_series(1)[0]), SOPClassUID=uid))
 
 
 def test_names_in_any_script_are_in_the_catalog_as_they_are_written(ingest, database):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from dataclasses import replace
 
 import pytest
 
 from dicomnode.services.recovery import recover
+from dicomnode.services.scratch import remove_scratch_of_the_dead, scratch_folder
 from dicomnode.store import catalog
 from dicomnode.store.database import Database
 from dicomnode.store.objects import YOUNG_S, ObjectStore
@@ -47,3 +49,14 @@ def test_a_lost_object_is_told_and_does_not_stop_the_start(stores):
     recover(database, objects)
     with database.read() as tx:
         assert tx.exec_driver_sql("SELECT event FROM audit").scalar_one() == "object_lost"
+
+
+def test_what_a_killed_worker_worked_in_is_removed_and_a_living_ones_stays(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, living = tmp_path / "scratch" / f"worker-1-{ended.pid}", scratch_folder(tmp_path, "worker-1")
+    for folder in (left, living):
+        folder.mkdir(parents=True)
+        (folder / "labels.npy").touch()
+    remove_scratch_of_the_dead(tmp_path)
+    assert [left.exists(), living.exists()] == [False, True]

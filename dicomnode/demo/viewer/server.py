@@ -16,7 +16,8 @@ from dicomnode.demo.viewer.ohif import DICOMWEB
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 120.0
-_PASSED_ON = ("Accept", "Accept-Encoding")
+_PASSED_ON = ("Accept", "Accept-Encoding", "Host")
+"""With the viewer's own host, the URLs in answers are of the one origin too."""
 _PASSED_BACK = ("Content-Type", "Content-Encoding", "Content-Length")
 
 

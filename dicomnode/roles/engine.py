@@ -1,0 +1,144 @@
+"""What happens by itself: completion, routing, delivery, reports, retention."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import structlog
+
+from dicomnode.config import Config
+from dicomnode.dimse.commitment import report
+from dicomnode.dimse.ian import announce
+from dicomnode.dimse.receiver import configure_pynetdicom
+from dicomnode.errors import AssociationFailed, DiskFailed, StoreError
+from dicomnode.installation import Stores, open_registry
+from dicomnode.model.announcement import AvailableInstance
+from dicomnode.model.commitment import CommitmentReport
+from dicomnode.roles.watching import PAUSE_S, watch_disk
+from dicomnode.services.availability import AvailabilityService
+from dicomnode.services.commitment import CommitmentProvider
+from dicomnode.services.completion import CompletionService
+from dicomnode.services.delivery import tell_stranded
+from dicomnode.services.destinations import courier_for
+from dicomnode.services.evidence import EvidenceService
+from dicomnode.services.evidence_source import archive_of
+from dicomnode.services.expiry import expire_leases
+from dicomnode.services.ingest import Ingest
+from dicomnode.services.notices import NoticeService
+from dicomnode.services.repeating import repeat
+from dicomnode.services.retention import RetentionService
+from dicomnode.services.routing import RouteTable, RoutingService
+from dicomnode.services.workitem_progress import WorkList
+from dicomnode.supervisor import EXIT_DISK
+
+log = structlog.get_logger()
+
+_ASKED_AT_ONCE = 4
+"""Series that the archive is asked about at a time."""
+
+
+Work = tuple[str, Callable[[], int], float]
+"""What it is called in the log, one breath of it, and the pause (s) after a breath without work."""
+
+
+def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
+    """Completion, routing and expired leases in this thread; what waits for others has threads of its own."""
+    configure_pynetdicom()
+    failed = threading.Event()
+    registry = open_registry(config)
+    ticks = (
+        lambda: expire_leases(stores.database, config.jobs.attempts),
+        CompletionService(stores.database, config.completion).tick,
+        RoutingService(stores.database, stores.objects, RouteTable(config), registry).tick,
+        NoticeService(stores.database, stores.objects, registry, config).tick,
+    )
+    couriers = [
+        courier_for(stores.database, stores.objects, destination, config.node.ae_title, config.delivery)
+        for destination in config.destination
+    ]
+    worklist = WorkList(stores.database, stores.objects, RouteTable(config), registry, config)
+    worklist.start()
+    works: list[Work] = [
+        ("worklist", worklist.tick, PAUSE_S),
+        *(("delivery", partial(courier.tick, stop.is_set), PAUSE_S) for courier in couriers),
+        *_works(config, stores, stop),
+        *_evidence(config, stores, failed, stop),
+    ]
+    threads = [
+        threading.Thread(target=repeat, args=(what, tick, stop, pause_s), daemon=True)
+        for what, tick, pause_s in works
+    ]
+    for thread in threads:
+        thread.start()
+    tell_stranded(stores.database, [destination.name for destination in config.destination])
+    try:
+        while not stop.wait(PAUSE_S):
+            _breathe(ticks)
+    finally:
+        stop.set()
+        _join(threads, config.node.stop_limit_s * 0.6)
+        for courier in couriers:
+            courier.hand_back()
+    return EXIT_DISK if failed.is_set() else 0
+
+
+def _breathe(ticks: Sequence[Callable[[], object]]) -> None:
+    try:
+        for tick in ticks:
+            tick()
+    except DiskFailed:
+        raise
+    except StoreError as error:
+        log.warning("engine.store_failed", error=str(error))
+
+
+def _works(config: Config, stores: Stores, stop: threading.Event) -> list[Work]:
+    """Reports to peers, and making room."""
+    provider = CommitmentProvider(stores.database, stores.objects, config.delivery)
+    unconfirmable = [entry.name for entry in config.destination if entry.confirm == "none"]
+    retention = RetentionService(stores.database, stores.objects, config.retention, unconfirmable)
+    return [
+        ("commitment", partial(provider.tick, partial(_report, config)), PAUSE_S),
+        ("retention", retention.tick, config.retention.interval_s),
+        ("availability", partial(_availability(config, stores).tick, stop.is_set), PAUSE_S),
+    ]
+
+
+def _evidence(config: Config, stores: Stores, failed: threading.Event, stop: threading.Event) -> list[Work]:
+    """Questions to the archive, several at a time; none where nobody is to be asked."""
+    ingest = Ingest(stores.database, stores.objects)
+    archive = archive_of(config, ingest, watch_disk(ingest.store, failed, stop))
+    if archive is None:
+        return []
+    ask = watch_disk(EvidenceService(stores.database, archive).tick, failed, stop)
+    return [("evidence", partial(ask, stop.is_set), PAUSE_S)] * _ASKED_AT_ONCE
+
+
+def _availability(config: Config, stores: Stores) -> AvailabilityService:
+    """Tells of results; where they can be retrieved from are the destinations that speak DIMSE."""
+    places = {entry.name: entry.dimse.ae_title for entry in config.destination if entry.dimse is not None}
+
+    def tell(ae_title: str, SOPInstanceUID: str, instances: Sequence[AvailableInstance]) -> None:
+        peer = config.peer_named(ae_title)
+        if peer is None:
+            raise AssociationFailed(f"there is no [[peer]] {ae_title!r}")
+        announce(peer, config.node.ae_title, SOPInstanceUID, instances)
+
+    return AvailabilityService(stores.database, config.delivery, places, tell)
+
+
+def _report(config: Config, ae_title: str, said: CommitmentReport) -> None:
+    """Only to where the configuration says: never to an address that a request came from."""
+    peer = config.peer_named(ae_title)
+    if peer is None:
+        raise AssociationFailed(f"there is no [[peer]] {ae_title!r}")
+    report(peer, config.node.ae_title, said)
+
+
+def _join(threads: Sequence[threading.Thread], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,70 @@
+"""The HTTP listener: everything that is served, and its life."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+from starlette.routing import BaseRoute
+
+from dicomnode import __version__
+from dicomnode.config import Config
+from dicomnode.dicomweb import events, stow, ups
+from dicomnode.dicomweb.app import Admission, WebSettings, create_app
+from dicomnode.dicomweb.capabilities import described
+from dicomnode.dicomweb.server import WebServer
+from dicomnode.installation import Stores, open_registry
+from dicomnode.roles.watching import listener_name
+from dicomnode.services.ingest import Ingest
+from dicomnode.services.listening import listening
+from dicomnode.services.reading import reading_routes
+from dicomnode.services.workitems import WorkItems
+from dicomnode.supervisor import EXIT_DISK
+
+log = structlog.get_logger()
+
+
+def run_web(config: Config, stores: Stores, name: str, stop: threading.Event) -> int:
+    """Answers HTTP until told to stop, or until the disk fails: then a restart verifies it."""
+    failed = threading.Event()
+
+    def on_disk_failed() -> None:
+        failed.set()
+        stop.set()
+
+    server = WebServer(
+        create_app(_web_settings(config), web_routes(config, stores), on_disk_failed),
+        str(config.web.address),
+        config.web.port,
+        maximum_connections=config.web.maximum_connections,
+        shared=config.web.processes > 1,
+    )
+    server.start()
+    with listening(stores.database, f"{listener_name(config)}-{name}"):
+        log.info("web.listening", port=server.port, address=str(config.web.address))
+        stop.wait()
+        server.stop(config.node.stop_limit_s * 0.8)
+    return EXIT_DISK if failed.is_set() else 0
+
+
+def web_routes(config: Config, stores: Stores) -> list[BaseRoute]:
+    """Everything that is served under the base path, and what tells of it."""
+    ingest = Ingest(stores.database, stores.objects)
+    items = WorkItems(stores.database, open_registry(config), config)
+    routes = [
+        *stow.routes(ingest, config.node.ae_title, config.web.path),
+        *reading_routes(stores.database, stores.objects),
+        *ups.routes(items),
+        *events.routes(items, config.web.cors_origins),
+    ]
+    return described(routes, __version__)
+
+
+def _web_settings(config: Config) -> WebSettings:
+    return WebSettings(
+        path=config.web.path,
+        accept=tuple(Admission(entry.ae_title, entry.address) for entry in config.web.accept),
+        cors_origins=config.web.cors_origins,
+        maximum_request=config.web.maximum_request_mb * 1_000_000,
+        body_timeout_s=config.web.body_timeout_s,
+    )

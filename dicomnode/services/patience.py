@@ -1,0 +1,13 @@
+"""How long to wait before a peer is tried again."""
+
+from __future__ import annotations
+
+import random
+
+from dicomnode.config import DeliverySection
+
+
+def retry_wait_s(settings: DeliverySection, attempt: int) -> float:
+    """Seconds after attempt number `attempt` (from 1): doubled each time up to the limit, with jitter."""
+    longest = min(settings.backoff_limit_s, settings.backoff_s * 2.0 ** min(attempt - 1, 30))
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  jitter, not a secret
