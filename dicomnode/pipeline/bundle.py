@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from dicomnode.imaging.findings import MarkFound
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.imaging.volume import Volume, from_xyz, to_ras_xyz
 from dicomnode.model.manifest import Manifest
+from dicomnode.pipeline.contract import PRED, AnswerError, Problem
 from dicomnode.pipeline.registry import INFERENCE
 
 _FILES = (LoadImage, LoadImaged, SaveImage, SaveImaged)
@@ -65,8 +67,7 @@ class Bundle:
     def run(self, volume: Volume, on_stage: Callable[[str], None]) -> Answer:
         """Run over one volume.
 
-        Raises ValueError where the label map or a map is not on the volume's grid, KeyError where something
-        is not there that the manifest declares.
+        Raises AnswerError where what it leaves is not what the manifest declares.
         """
         timings: dict[str, float] = {}
         with torch.inference_mode():
@@ -75,16 +76,16 @@ class Bundle:
             data = self._timed(timings, on_stage, "postprocess", lambda: self._postprocessing(data))
         declared, geometry = self._manifest, volume.geometry
         return Answer(
-            labels=_labels(data["pred"], geometry)
+            labels=_labels(_left(data, PRED), geometry)
             if declared.segment
             else np.zeros(geometry.shape, np.uint8),
-            values={value.name: float(data[value.name]) for value in declared.value},
+            values={value.name: _number(value.name, _left(data, value.name)) for value in declared.value},
             timings=timings,
-            maps={each.name: _map(data[each.name], geometry) for each in declared.map},
+            maps={each.name: _map(each.name, _left(data, each.name), geometry) for each in declared.map},
             marks=tuple(
-                _mark(mark.name, found) for mark in declared.mark for found in _each(data[mark.name])
+                _mark(mark.name, found) for mark in declared.mark for found in _each(_left(data, mark.name))
             ),
-            answers={question.name: str(data[question.name]) for question in declared.question},
+            answers={question.name: str(_left(data, question.name)) for question in declared.question},
         )
 
     def _prepare(self, volume: Volume) -> dict[str, Any]:
@@ -127,28 +128,44 @@ def _in_memory(transforms: Any) -> Compose:
     return Compose([step for step in transforms.transforms if not isinstance(step, _FILES)])
 
 
+def _left(data: Mapping[str, Any], name: str) -> Any:
+    if data.get(name) is None:
+        raise AnswerError(name, "absent")
+    return data[name]
+
+
+def _number(name: str, found: Any, problem: Problem = "no_number") -> float:
+    try:
+        number = float(found)
+    except (TypeError, ValueError, RuntimeError):
+        raise AnswerError(name, problem) from None
+    if not math.isfinite(number):
+        raise AnswerError(name, problem)
+    return number
+
+
 def _labels(answer: Any, geometry: Geometry) -> NDArray[np.uint8]:
-    pred = _on_grid(answer, geometry, "pred")
+    pred = _on_grid(PRED, answer, geometry)
     if pred.is_floating_point() and not bool((pred == pred.round()).all()):
-        raise ValueError("pred holds no whole numbers")
+        raise AnswerError(PRED, "fractions")
     if int(pred.min()) < 0 or int(pred.max()) > 255:
-        raise ValueError("pred holds no labels from 0 to 255")
+        raise AnswerError(PRED, "no_labels")
     return np.ascontiguousarray(from_xyz(pred.to(torch.uint8).numpy(), geometry))
 
 
-def _map(answer: Any, geometry: Geometry) -> NDArray[np.float32]:
-    values = _on_grid(answer, geometry, "a map").to(torch.float32).numpy()
+def _map(name: str, answer: Any, geometry: Geometry) -> NDArray[np.float32]:
+    values = _on_grid(name, answer, geometry).to(torch.float32).numpy()
     return np.ascontiguousarray(from_xyz(values, geometry))
 
 
-def _on_grid(answer: Any, geometry: Geometry, what: str) -> torch.Tensor:
+def _on_grid(name: str, answer: Any, geometry: Geometry) -> torch.Tensor:
     """The answer as a tensor (X, Y, Z), with or without a channel before these."""
     tensor = answer.as_tensor() if isinstance(answer, MetaTensor) else torch.as_tensor(answer)
     tensor = tensor.detach().cpu()
     if tensor.ndim == 4 and tensor.shape[0] == 1:
         tensor = tensor[0]
     if tuple(tensor.shape) != geometry.shape[::-1]:
-        raise ValueError(f"{what} is not on the grid of the input")
+        raise AnswerError(name, "off_grid")
     return tensor
 
 
@@ -159,8 +176,14 @@ def _each(found: Any) -> list[Any]:
 def _mark(name: str, found: Any) -> MarkFound:
     """A mark is one point (X, Y, Z), a list of points, or both as `points` beside a `probability`."""
     told = found if isinstance(found, Mapping) else {"points": found}
-    points = np.atleast_2d(np.array(_each(told["points"]), np.float64))
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"{name} has points that are not (X, Y, Z)")
-    probability = told.get("probability")
-    return MarkFound(name, points[:, ::-1].copy(), None if probability is None else float(probability))
+    try:
+        points = np.atleast_2d(np.array(_each(told["points"]), np.float64))
+    except (KeyError, TypeError, ValueError):
+        raise AnswerError(name, "no_points") from None
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise AnswerError(name, "no_points")
+    if (probability := told.get("probability")) is not None:
+        probability = _number(name, probability, "no_probability")
+        if not 0 <= probability <= 1:
+            raise AnswerError(name, "no_probability")
+    return MarkFound(name, points[:, ::-1].copy(), probability)

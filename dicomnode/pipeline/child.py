@@ -16,6 +16,7 @@ from dicomnode.model.manifest import Manifest
 from dicomnode.pipeline.contract import (
     LABELS,
     PREVIEW,
+    AnswerError,
     Decoded,
     Done,
     Failed,
@@ -177,7 +178,9 @@ def _fail(pipes: _Pipes, place: _Place, error: Exception) -> NoReturn:
     traceback.print_exc()
     frames = traceback.extract_tb(error.__traceback__)
     last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
-    pipes.say(Failed(error=type(error).__name__[:300], where=f"{place.stage} ({last})"[:300]))
+    name, problem = (error.name, error.problem) if isinstance(error, AnswerError) else ("", None)
+    where = f"{place.stage} ({last})"[:300]
+    pipes.say(Failed(error=type(error).__name__[:300], where=where, name=name, problem=problem))
     # Not sys.exit: a thread that the bundle left behind would keep the process.
     os._exit(1)
 

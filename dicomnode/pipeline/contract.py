@@ -15,6 +15,8 @@ Instead of Decoded or Done the child may say Refused or Failed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -25,6 +27,8 @@ PREVIEW = ("across.npy", "along.npy", "upright.npy")
 """The names of the input's planes of `imaging.preview.Preview`, in its order (float32)."""
 LABELS = "labels.npy"
 """The name of the label map in the scratch folder."""
+PRED = "pred"
+"""Under which a bundle leaves its label map."""
 MOST_MARKS = 10_000
 MOST_POINTS = 40_000
 """Of all marks together: what fits into a line."""
@@ -114,12 +118,40 @@ class Done(_Message):
     timings: dict[Stage, Seconds]
 
 
+Problem = Literal["absent", "off_grid", "fractions", "no_labels", "no_number", "no_points", "no_probability"]
+PROBLEMS: Mapping[Problem, str] = MappingProxyType(
+    {
+        "absent": "is not there",
+        "off_grid": "is not on the grid of the input",
+        "fractions": "holds numbers that are not whole",
+        "no_labels": "holds numbers that are no labels from 0 to 255",
+        "no_number": "is no finite number",
+        "no_points": "has points that are not finite (X, Y, Z)",
+        "no_probability": "has a probability that is not from 0 to 1",
+    }
+)
+"""What can be wrong with an answer, in the node's own words: a bundle's must not pass."""
+
+
+class AnswerError(ValueError):
+    """What a bundle leaves under `name` is not what its manifest declares."""
+
+    def __init__(self, name: str, problem: Problem) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"{name} {PROBLEMS[problem]}")
+
+
 class Failed(_Message):
-    """The bundle raised: the exception's class and the place, never its values."""
+    """The bundle raised: the exception's class and the place, never its values.
+
+    `name` and `problem` are those of an AnswerError.
+    """
 
     kind: Literal["failed"] = "failed"
     error: Text
     where: Text
+    name: Text = ""
+    problem: Problem | None = None
 
 
 class Request(_Message):

@@ -16,6 +16,8 @@ from dicomnode.errors import PipelineChanged, Refused, RunFailed
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.pipeline.contract import (
+    PRED,
+    PROBLEMS,
     Decoded,
     Done,
     Failed,
@@ -197,8 +199,17 @@ class Runner:
         if isinstance(reply, RefusedReply):
             raise Refused(reply.code, reply.reason)
         if isinstance(reply, Failed):
-            raise RunFailed(reply.error, reply.where)
+            raise RunFailed(reply.error, reply.where, self._explained(reply))
         return reply
+
+    def _explained(self, failed: Failed) -> str:
+        """What is wrong with the answer; of the child's words only a name that the manifest has is taken."""
+        manifest = self.pipeline.manifest
+        declared = {PRED, *(each.name for each in manifest.value), *(each.name for each in manifest.map)}
+        declared |= {*(each.name for each in manifest.mark), *(each.name for each in manifest.question)}
+        if failed.problem is None or failed.name not in declared:
+            return ""
+        return f"{failed.name} {PROBLEMS[failed.problem]}"
 
 
 def _require_contrast(facts: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+from shapely import Polygon, make_valid
 
 from dicomnode.errors import GateFailed
 from dicomnode.imaging.findings import Findings, MarkFound, SegmentStatistics
@@ -22,6 +23,8 @@ _VOLUME_TOLERANCE_ML = 1e-6
 _HALF_A_VOXEL = 0.5 + 1e-6
 _IN_A_SLICE = 1e-3
 """How far a polygon's points may lie from the middle of their slice, in slices."""
+_SAME_AREA = 1e-6
+"""A polygon that crosses itself encloses more than its points say, in parts of that."""
 _FEWEST_POINTS = {"point": 1, "polyline": 2, "polygon": 3}
 
 
@@ -98,8 +101,8 @@ def _checked_marks(marks: tuple[Mark, ...], geometry: Geometry, manifest: Manife
         points = np.array(mark.points, np.float64)
         outside = (points < -_HALF_A_VOXEL) | (points > np.array(geometry.shape) - 1 + _HALF_A_VOXEL)
         if outside.any():
-            raise GateFailed(f"mark {number}, a {mark.name}, lies outside the grid of the input")
-        _require_shape(shapes[mark.name], points, f"mark {number}, a {mark.name},")
+            raise GateFailed(f"mark {number} ({mark.name}) lies outside the grid of the input")
+        _require_shape(shapes[mark.name], points, f"mark {number} ({mark.name})")
         found.append(MarkFound(mark.name, points, mark.probability))
     return tuple(found)
 
@@ -114,6 +117,12 @@ def _require_shape(shape: str, points: NDArray[np.float64], what: str) -> None:
             raise GateFailed(f"{what} is a polygon that is not in one slice")
         if np.array_equal(points[0], points[-1]):
             raise GateFailed(f"{what} is a polygon that ends with its first point")
+        outline = Polygon(points[:, 1:])
+        enclosed = make_valid(outline).area
+        if not enclosed or abs(outline.area - enclosed) > _SAME_AREA * enclosed:
+            raise GateFailed(f"{what} is a polygon that crosses itself, or has no area")
+    if shape == "polyline" and not np.ptp(points, axis=0).any():
+        raise GateFailed(f"{what} is a polyline without a length")
 
 
 def _checked_answers(done: Done, manifest: Manifest) -> dict[str, str]:

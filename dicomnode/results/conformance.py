@@ -2,11 +2,63 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
+
+import structlog
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from dicomnode.errors import GateFailed
+from dicomnode.imaging.elements import value_of
+from dicomnode.model.result import EncodedResult
+
+log = structlog.get_logger()
+
+LIMIT_S = 120.0
+"""dciodvfy takes minutes over some hundred thousand contours; what it did not finish, it has not refused."""
+_PLACE = re.compile(r"</(\w+)")
+
+
+def require_valid(results: Iterable[EncodedResult], source: Dataset) -> None:
+    """Raises GateFailed where dciodvfy finds an error in a result that is not the source's own.
+
+    What a result takes over from `source` as it stands may be wrong there: that is no reason to hold it. Of
+    the images of a series, which have all in common but their pixels and places, the first is looked at.
+    """
+    if find_dciodvfy() is None:
+        return
+    for result in {result.SeriesInstanceUID: result for result in reversed(list(results))}.values():
+        try:
+            problems = dciodvfy_problems(result.data)
+        except subprocess.TimeoutExpired:
+            log.warning("result.not_validated", role=result.role, limit_s=LIMIT_S)
+            continue
+        errors = [_place(line) for line in problems if not line.startswith("Warning")]
+        ours = [keyword for keyword in errors if not _is_the_sources(keyword, result, source)]
+        if ours:
+            # The place alone: the lines hold values.
+            found = f"{len(ours)} errors in the {result.role}, the first in {ours[0]}"
+            raise GateFailed(f"dciodvfy finds {found}")
+
+
+def _place(line: str) -> str:
+    """The keyword of the attribute, at the top of the data set, that a line speaks of."""
+    found = _PLACE.search(line)
+    return found[1] if found else "the data set"
+
+
+def _is_the_sources(keyword: str, result: EncodedResult, source: Dataset) -> bool:
+    if keyword not in source:
+        return False
+    ds = dcmread(BytesIO(result.data), stop_before_pixels=True, specific_tags=[keyword])
+    return bool(value_of(ds, keyword) == value_of(source, keyword))
 
 
 def find_dciodvfy() -> Path | None:
@@ -28,7 +80,7 @@ def dciodvfy_problems(data: bytes) -> list[str]:
         file = Path(folder) / "result.dcm"
         file.write_bytes(data)
         done = subprocess.run(
-            [program, "-new", file], check=False, capture_output=True, timeout=120, env={"LC_ALL": "C"}
+            [program, "-new", file], check=False, capture_output=True, timeout=LIMIT_S, env={"LC_ALL": "C"}
         )
     lines = (done.stderr + done.stdout).decode(errors="replace").splitlines()
     return [line for line in lines if line.startswith(("Error", "Warning", "Abort"))]

@@ -18,10 +18,11 @@ from dicomnode.errors import GateFailed
 from dicomnode.imaging.elements import number_of, text_of, value_of
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.rendering import window_of
 from dicomnode.model.manifest import Manifest, Map
 from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.results.codes import concept, processing_equipment
-from dicomnode.results.derived_modules import ImageModules, modules_of
+from dicomnode.results.derived_modules import HOUNSFIELD, ImageModules, modules_of
 from dicomnode.results.frame_groups import in_place, pixel_element
 from dicomnode.results.instance import Names, begin, tell_part_of_body
 from dicomnode.results.multiframe import (
@@ -68,7 +69,8 @@ def encode_derived(
     """
     modules = modules_of(headers[0])
     values = findings.maps[of.name]
-    scale, window = _scale(values, modules, of), _window(values)
+    scale = _scale(values, modules, of)
+    window = _window_of_source(of, headers[0]) or _window(values)
     series = _series(findings.geometry, of, headers, manifest, provenance, modules)
     _write_scale(series, scale, window, of, modules)
     results = []
@@ -100,10 +102,19 @@ def _decimal(number: float, *, up: bool = False) -> float:
     return float(format_number_as_ds(number * (1 + 1e-9) if up else number))
 
 
+def _window_of_source(of: Map, header: Dataset) -> tuple[float, float] | None:
+    """Centre and width of a CT, where the map is in Hounsfield units as it is."""
+    window = window_of(header)
+    if window is None or of.unit is None or of.unit.value != HOUNSFIELD:
+        return None
+    return window.center, window.width
+
+
 def _window(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Centre and width that show most of the values, from a sample of them."""
+    """Centre and width that show most of the values, from a sample of them; the lowest is background."""
     sample = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
-    lowest, highest = (float(value) for value in np.percentile(sample, _WINDOW))
+    inside = sample[sample != sample.min()]
+    lowest, highest = (float(value) for value in np.percentile(inside if inside.size else sample, _WINDOW))
     return (lowest + highest) / 2, max(highest - lowest, 1e-6)
 
 

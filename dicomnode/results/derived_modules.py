@@ -88,7 +88,7 @@ _PET_UNITS = {
     "1": "NONE",
 }
 """By the UCUM unit (PS3.3 C.8.9.1.1.3)."""
-_HOUNSFIELD = "[hnsf'U]"
+HOUNSFIELD = "[hnsf'U]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class ImageModules:
     def say_unit(self, ds: Dataset, unit: Code) -> None:
         """What the modality's own module says of the values. Raises GateFailed where it has no word."""
         if self.Modality == "CT":
-            ds.RescaleType = "HU" if unit.value == _HOUNSFIELD else "US"
+            ds.RescaleType = "HU" if unit.value == HOUNSFIELD else "US"
         elif self.Modality == "PT":
             if unit.value not in _PET_UNITS:
                 raise GateFailed(f"{unit.value} is no unit of a PET image")

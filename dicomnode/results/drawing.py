@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,19 @@ _LINE = 26
 _ROWS_OF_A_COLUMN = 14
 _COLUMNS = 2
 _WINDOW = (1.0, 99.5)
-"""The percentiles of the intensities other than 0 that become black and white."""
+"""The percentiles that become black and white where nobody has named a window: of the intensities other than
+0 and the lowest, which are background and padding."""
 _OPACITY = 0.45
-_WHITE, _GREY, _RED, _AMBER = (255, 255, 255), (150, 150, 150), (200, 30, 30), (255, 190, 60)
+_BLACK, _WHITE, _RED, _AMBER = (0, 0, 0), (255, 255, 255), (200, 30, 30), (255, 190, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkStyle:
+    """How marks of a name are drawn; `closed`: their last point is joined to the first."""
+
+    colour: Colour
+    closed: bool
+
 
 Picture = NDArray[np.uint8]
 """Shape (rows, columns, 3): RGB."""
@@ -32,13 +43,14 @@ def draw(
     planes: Sequence[Plane],
     rows: Sequence[Row],
     colours: Mapping[int, Colour],
-    mark_colours: Mapping[str, Colour],
+    mark_styles: Mapping[str, MarkStyle],
     *,
     research_only: bool,
+    window: tuple[float, float] | None = None,
 ) -> Picture:
     """Each plane as it is and, below, with its labels in `colours`; then as many rows as have room.
 
-    `colours` are by label, `mark_colours` by the name of a mark.
+    `colours` are by label, `mark_styles` by the name of a mark. `window` is what becomes black and white.
     """
     shown = rows[: _ROWS_OF_A_COLUMN * _COLUMNS]
     lines = min(len(shown), _ROWS_OF_A_COLUMN) + (len(rows) > len(shown))
@@ -47,7 +59,7 @@ def draw(
     panel = (WIDTH - (across + 1) * _MARGIN) // across
     bottom = _TOP + (panel + _MARGIN) * (2 if len(planes) > 1 else 1)
     canvas, pen = _canvas(title, bottom + lines * _LINE + 2 * _MARGIN)
-    black, white = _levels([plane.image for plane in planes])
+    black, white = window or _levels([plane.image for plane in planes])
     for column, plane in enumerate(planes):
         left = _MARGIN + column * (panel + _MARGIN)
         beside = (left, _TOP + panel + _MARGIN) if len(planes) > 1 else (left + panel + _MARGIN, _TOP)
@@ -55,7 +67,7 @@ def draw(
         plain = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2)
         _panel(canvas, pen, plane, plain, (left, _TOP, panel), {})
         overlaid = _overlaid(plain, plane.labels, colours)
-        _panel(canvas, pen, plane, overlaid, (*beside, panel), mark_colours)
+        _panel(canvas, pen, plane, overlaid, (*beside, panel), mark_styles)
     _table(pen, shown, bottom)
     if len(rows) > len(shown):
         pen.text(
@@ -92,7 +104,8 @@ def _warn(pen: ImageDraw.ImageDraw) -> None:
 
 
 def _levels(images: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    values = np.concatenate([image[image != 0] for image in images])
+    lowest = min(float(image.min()) for image in images)
+    values = np.concatenate([image[(image != 0) & (image != lowest)] for image in images])
     if not values.size:
         return 0.0, 1.0
     black, white = (float(level) for level in np.percentile(values, _WINDOW))
@@ -113,7 +126,7 @@ def _panel(
     plane: Plane,
     pixels: Picture,
     square: tuple[int, int, int],
-    mark_colours: Mapping[str, Colour],
+    mark_styles: Mapping[str, MarkStyle],
 ) -> None:
     """In its true proportions in the middle of `square` (left, top, side); marks as crosses and lines."""
     left, top, side = square
@@ -123,25 +136,27 @@ def _panel(
     canvas.paste(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), (x, y))
     rows, columns = plane.image.shape
     for name, points in plane.points:
-        if name in mark_colours:
+        if name in mark_styles:
             at = [(x + (c + 0.5) * width / columns, y + (r + 0.5) * height / rows) for r, c in points]
-            _mark(pen, at, mark_colours[name])
+            _mark(pen, at, mark_styles[name])
     middle, end = side // 2, side - 18
     for words, (right, down) in zip(
         (plane.title, *plane.edges),
         ((4, end), (4, middle), (end, middle), (middle, 2), (middle, end)),
         strict=True,
     ):
-        pen.text((left + right, top + down), words, _GREY, _font(16))
+        # Outlined: what lies under it may be of any grey, and the side must be readable on all.
+        place = (left + right, top + down)
+        pen.text(place, words, _WHITE, _font(16), stroke_width=2, stroke_fill=_BLACK)
 
 
-def _mark(pen: ImageDraw.ImageDraw, at: Sequence[tuple[float, float]], colour: Colour) -> None:
+def _mark(pen: ImageDraw.ImageDraw, at: Sequence[tuple[float, float]], style: MarkStyle) -> None:
     if len(at) > 1:
-        pen.line([*at, at[0]] if len(at) > 2 else list(at), colour, 2)
+        pen.line([*at, at[0]] if style.closed else list(at), style.colour, 2)
         return
     (x, y), reach = at[0], 7
-    pen.line([(x - reach, y), (x + reach, y)], colour, 2)
-    pen.line([(x, y - reach), (x, y + reach)], colour, 2)
+    pen.line([(x - reach, y), (x + reach, y)], style.colour, 2)
+    pen.line([(x, y - reach), (x, y + reach)], style.colour, 2)
 
 
 def _table(pen: ImageDraw.ImageDraw, rows: Sequence[Row], top: int) -> None:

@@ -86,7 +86,9 @@ class _Encoding:
 
     def picture(self) -> Iterator[EncodedResult]:
         """The summary picture."""
-        picture = draw_findings(self.findings, self.manifest, research_only=self.provenance.research_only)
+        picture = draw_findings(
+            self.findings, self.headers[0], self.manifest, research_only=self.provenance.research_only
+        )
         encoded = encode_picture(picture, self.headers, self.manifest, self.provenance)
         gate.check_picture(encoded, picture, self.headers[0])
         yield encoded

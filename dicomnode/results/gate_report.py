@@ -11,7 +11,7 @@ from dicomnode.errors import GateFailed
 from dicomnode.imaging.elements import numbers_of, text_of
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.headers import UNREADABLE
-from dicomnode.model.manifest import Code, Manifest
+from dicomnode.model.manifest import Code, Manifest, Mark, Segment
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultReference
 from dicomnode.results.contours import voxel_counts
@@ -179,12 +179,19 @@ def _compare_evaluations(container: Dataset, findings: Findings, manifest: Manif
         for item in container.ContentSequence
         if item.ValueType == "CODE"
     ]
-    expected = [*_answers(findings, manifest), *_absences(findings, manifest)]
-    looked_for = len(manifest.segment) + len(manifest.mark)
-    nothing = looked_for > 0 and len(list(_absences(findings, manifest))) == looked_for
+    missing = list(_missing(findings, manifest))
+    things: list[Segment | Mark] = [*manifest.segment, *manifest.mark]
+    there = {_pair(thing.type) for thing in things if thing not in missing}
+    absent = {_pair(thing.type) for thing in missing} - there
+    expected = [*_answers(findings, manifest), *((kind, _ABSENT) for kind in absent)]
+    nothing = bool(things) and len(missing) == len(things)
     expected.append((_SUMMARY, _WITHOUT_FINDINGS if nothing else _WITH_FINDINGS))
     if sorted(said) != sorted(expected):
         raise GateFailed("the SR answers otherwise, or is silent about what was not found")
+    sentences = {text_of(item, "TextValue") for item in container.ContentSequence if item.ValueType == "TEXT"}
+    for thing in missing:
+        if f"{thing.title}: not found." not in sentences:
+            raise GateFailed(f"the SR does not say that {thing.name} was not found")
 
 
 def _answers(findings: Findings, manifest: Manifest) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
@@ -194,14 +201,10 @@ def _answers(findings: Findings, manifest: Manifest) -> Iterator[tuple[tuple[str
             yield _pair(question.code), _pair(chosen)
 
 
-def _absences(findings: Findings, manifest: Manifest) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    counts = voxel_counts(findings.labels)
-    for segment in manifest.segment:
-        if not counts[segment.label]:
-            yield _pair(segment.type), _ABSENT
-    for mark in manifest.mark:
-        if mark.name not in {each.name for each in findings.marks}:
-            yield _pair(mark.type), _ABSENT
+def _missing(findings: Findings, manifest: Manifest) -> Iterator[Segment | Mark]:
+    counts, marks = voxel_counts(findings.labels), {each.name for each in findings.marks}
+    yield from (segment for segment in manifest.segment if not counts[segment.label])
+    yield from (mark for mark in manifest.mark if mark.name not in marks)
 
 
 def _require_finding(group: Dataset, code: Code, name: str) -> None:

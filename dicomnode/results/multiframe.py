@@ -56,6 +56,7 @@ def new_instance(
     ds.ImageType, ds.ContentLabel = list(kind.ImageType), kind.ContentLabel
     title = kind.map.title if kind.map else manifest.pipeline.title
     ds.ContentDescription = content_description(title, provenance)
+    ds.ContentCreatorName = None
     ds.ContributingEquipmentSequence = [
         *acquisition_equipment(headers[0]),
         *processing_equipment(manifest, provenance),

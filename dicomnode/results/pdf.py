@@ -77,7 +77,9 @@ def _written(findings: Findings, header: Dataset, manifest: Manifest, provenance
     for line in _identity(header, provenance):
         pages.line(line)
     if findings.preview is not None:
-        drawn = draw_findings(findings, manifest, research_only=provenance.research_only, with_table=False)
+        drawn = draw_findings(
+            findings, header, manifest, research_only=provenance.research_only, with_table=False
+        )
         pages.picture(Image.fromarray(drawn))
     for row in rows(findings, manifest):
         pages.line(line_of(row), row.colour)

@@ -8,10 +8,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from dicomnode.errors import GateFailed
+from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.findings import Findings
+from dicomnode.imaging.rendering import window_of
 from dicomnode.model.manifest import Manifest
 from dicomnode.model.result import EncodedResult, ResultRole
-from dicomnode.results.drawing import Picture, draw
+from dicomnode.results.drawing import MarkStyle, Picture, draw
 from dicomnode.results.instance import Kind, new_instance, tell_part_of_body
 from dicomnode.results.part10 import finish
 from dicomnode.results.planes import turned_planes
@@ -42,11 +44,17 @@ def encode_notice_picture(
 
 
 def draw_findings(
-    findings: Findings, manifest: Manifest, *, research_only: bool, with_table: bool = True
+    findings: Findings,
+    header: Dataset,
+    manifest: Manifest,
+    *,
+    research_only: bool,
+    with_table: bool = True,
 ) -> Picture:
     """Three planes, the same with what was found laid over them, and the table of numbers.
 
-    No identity is burned in; RESEARCH ONLY is. Raises GateFailed where `findings` have no preview.
+    The source, of which `header` is one, says by which window. No identity is burned in; RESEARCH ONLY is.
+    Raises GateFailed where `findings` have no preview.
     """
     if findings.preview is None:
         raise GateFailed("there are no planes to draw a picture of")
@@ -56,9 +64,21 @@ def draw_findings(
         turned_planes(findings.preview, findings.labels, findings.geometry, marks),
         list(rows(findings, manifest)) if with_table else [],
         {segment.label: segment.color for segment in manifest.segment},
-        {mark.name: mark.color for mark in manifest.mark},
+        {mark.name: MarkStyle(mark.color, mark.shape == "polygon") for mark in manifest.mark},
         research_only=research_only,
+        window=_window(header),
     )
+
+
+def _window(header: Dataset) -> tuple[float, float] | None:
+    """What the source shows as black and as white (PS3.3 C.11.2.1.2).
+
+    That of a MONOCHROME1 image is of values that are not those of the volume, which are turned round.
+    """
+    window = window_of(header)
+    if window is None or text_of(header, "PhotometricInterpretation") == "MONOCHROME1":
+        return None
+    return window.center - window.width / 2, window.center + window.width / 2
 
 
 def _capture(

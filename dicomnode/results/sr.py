@@ -26,7 +26,7 @@ from dicomnode.results.references import (
     reference_to,
     source_references,
 )
-from dicomnode.results.sr_groups import Told, absent, evaluations, groups, unmeasured
+from dicomnode.results.sr_groups import Told, absent, evaluations, groups, unfound, unmeasured
 
 _PROCEDURES = {
     "CT": ("25045-6", "LN", "CT unspecified body region"),
@@ -129,5 +129,5 @@ def _evaluations(told: Told) -> Iterator[Dataset]:
     )
     yield content.code(codes.DCM.CADProcessingAndFindingsSummary, summary)
     yield from evaluations(told)
-    for note in (*unmeasured(told), *told.findings.geometry.notes):
+    for note in (*unfound(told), *unmeasured(told), *told.findings.geometry.notes):
         yield content.text(codes.DCM.Comment, note)

@@ -61,13 +61,28 @@ def groups(told: Told) -> Iterator[Dataset]:
 
 
 def evaluations(told: Told) -> Iterator[Dataset]:
-    """The answers to the manifest's questions, and each thing that was looked for and is not there."""
+    """The answers to the manifest's questions, and each kind of thing of which nothing is there.
+
+    Of a kind that another segment or mark was found of, "absent" would be untrue: a sentence of `unfound`
+    names what is missing.
+    """
     for question in told.manifest.question:
         for choice in question.choice:
             if told.findings.answers.get(question.name) == choice.name:
                 yield content.code(concept(question.code), concept(choice.code))
+    missing = absent(told)
+    looked_for: list[Segment | Mark] = [*told.manifest.segment, *told.manifest.mark]
+    there = {(thing.type.value, thing.type.scheme) for thing in looked_for if thing not in missing}
+    kinds = {(thing.type.value, thing.type.scheme): thing.type for thing in missing}
+    for pair, kind in kinds.items():
+        if pair not in there:
+            yield content.code(concept(kind), ABSENT)
+
+
+def unfound(told: Told) -> Iterator[str]:
+    """A sentence for each segment and mark that was not found, by its title."""
     for thing in absent(told):
-        yield content.code(concept(thing.type), ABSENT)
+        yield f"{thing.title}: not found."
 
 
 def absent(told: Told) -> list[Segment | Mark]:

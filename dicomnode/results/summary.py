@@ -13,6 +13,7 @@ from dicomnode.results.contours import voxel_counts
 Colour = tuple[int, int, int]
 NOT_FOUND = "not found"
 _PLAIN = str.maketrans("−–—’", "---'")
+_STATISTICS = {"mean": "mean", "sd": "standard deviation"}
 NOT_MEASURED = "not measured"
 
 
@@ -68,5 +69,6 @@ def number_text(value: float, unit: str) -> str:
 
 def _words(wanted: Measurement, value: float | None) -> str:
     text = NOT_MEASURED if value is None else number_text(value, wanted.unit.value)
-    kind = {"mean": "mean ", "sd": "sd "}.get(wanted.quantity, "")
-    return f"{kind}{wanted.code.meaning} {text}"
+    kind, meaning = _STATISTICS.get(wanted.quantity, ""), wanted.code.meaning
+    said = f"{kind} of {meaning}" if kind and kind not in meaning.lower() else meaning
+    return f"{said} {text}"

@@ -143,24 +143,34 @@ def test_a_bundle_without_segments_has_a_label_map_of_nought(runner_of, series):
 
 
 @pytest.mark.parametrize(
-    ("extra", "error"),
+    ("extra", "error", "words"),
     [
-        ("data['brightness'] = data['brightness'][..., :-1]", RunFailed),
-        ("del data['brightness']", RunFailed),
-        ("data['peak'] = [[1, 2]]", RunFailed),
-        ("data['peak'] = [[float('nan'), 0, 0]]", RunFailed),
-        ("data['peak'] = [{{'points': [[0, 0, 0]], 'probability': 1.5}}]".replace("{{", "{"), RunFailed),
-        ("data['peak'] = [[0, 0, 0]] * 10001", RunFailed),
-        ("data['brightness'] = data['brightness'] / 0", GateFailed),
-        ("data['chance'] = data['chance'] * 2", GateFailed),
-        ("data['quality'] = 'superb'", GateFailed),
-        ("data['peak'] = [[-0.6, 0, 0]]", GateFailed),
-        ("data['edge'] = [[[0, 0, 0], [1, 1, 1], [2, 0, 0]]]", GateFailed),
+        ("data['pred'] = data['pred'][..., :-1]", RunFailed, "pred is not on the grid of the input"),
+        ("data['pred'] = data['pred'] * 0.5", RunFailed, "pred holds numbers that are not whole"),
+        ("data['pred'] = data['pred'] * 300", RunFailed, "pred holds numbers that are no labels"),
+        ("data['pred'] = None", RunFailed, "pred is not there"),
+        ("data['brightness'] = data['brightness'][..., :-1]", RunFailed, "brightness is not on the grid"),
+        ("del data['brightness']", RunFailed, "brightness is not there"),
+        ("del data['quality']", RunFailed, "quality is not there"),
+        ("data['peak'] = [[1, 2]]", RunFailed, "peak has points that are not finite (X, Y, Z)"),
+        ("data['peak'] = [[float('nan'), 0, 0]]", RunFailed, "peak has points that are not finite (X, Y, Z)"),
+        (
+            "data['peak'] = [{{'points': [[0, 0, 0]], 'probability': 1.5}}]".replace("{{", "{"),
+            RunFailed,
+            "peak has a probability that is not from 0 to 1",
+        ),
+        ("data['peak'] = [[0, 0, 0]] * 10001", RunFailed, "measure"),
+        ("data['brightness'] = data['brightness'] / 0", GateFailed, "not finite"),
+        ("data['chance'] = data['chance'] * 2", GateFailed, "no probabilities"),
+        ("data['quality'] = 'superb'", GateFailed, "none of its choices"),
+        ("data['peak'] = [[-0.6, 0, 0]]", GateFailed, "(peak) lies outside the grid"),
+        ("data['edge'] = [[[0, 0, 0], [1, 1, 1], [2, 0, 0]]]", GateFailed, "not in one slice"),
     ],
 )
-def test_what_is_not_as_declared_ends_the_run(runner_of, series, extra, error):
-    with pytest.raises(error):
+def test_what_is_not_as_declared_ends_the_run_and_is_named(runner_of, series, extra, error, words):
+    with pytest.raises(error) as caught:
         run(runner_of(telling(extra.replace("}}", "}"))), series)
+    assert words in str(caught.value)
 
 
 GEOMETRY = Geometry((3, 4, 5), np.eye(4), (1.0, 1.0, 1.0), (SourceFrame("1"),) * 3, "1.2")
@@ -210,6 +220,8 @@ def test_a_point_is_taken_where_it_is_inside_the_grid_or_half_a_voxel_around_it(
         [Mark(name="peak", points=((0, 0, 0), (1, 1, 1)))],
         [Mark(name="edge", points=((0, 0, 0), (0, 1, 1)))],
         [Mark(name="edge", points=((1, 0, 0), (1, 1, 1), (1, 0, 0)))],
+        [Mark(name="edge", points=((1, 0, 0), (1, 2, 2), (1, 0, 2), (1, 2, 0)))],
+        [Mark(name="edge", points=((1, 0, 0), (1, 1, 1), (1, 2, 2)))],
         [Mark(name="edge", points=((1.4, 0, 0), (1.4, 1, 1), (1.4, 0, 1)))],
         [Mark(name="edge", points=((1, 0, 0),) * (MOST_POINTS // 2 + 1))] * 2,
     ],

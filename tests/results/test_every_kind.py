@@ -199,9 +199,9 @@ def test_key_images_are_those_with_most_of_a_segment_and_those_of_marks(provenan
 
 
 def test_the_picture_shows_the_segments_and_that_it_is_for_research_only(provenance):
-    findings, _, manifest = case("volume")
-    shown = draw_findings(findings, manifest, research_only=True)
-    not_shown = draw_findings(findings, manifest, research_only=False)
+    findings, headers, manifest = case("volume")
+    shown = draw_findings(findings, headers[0], manifest, research_only=True)
+    not_shown = draw_findings(findings, headers[0], manifest, research_only=False)
     red = (shown == (200, 30, 30)).all(axis=2)
     assert red.sum() > 2000
     assert not (not_shown == (200, 30, 30)).all(axis=2).any()

@@ -81,7 +81,7 @@ def _not_for_research(ds):
 def test_the_gate_refuses_what_was_changed(role, change, provenance):
     findings, headers, manifest = case("volume")
     encoded = changed(results("volume", "generic", provenance)[ResultRole(role)], change)
-    picture = draw_findings(findings, manifest, research_only=True)
+    picture = draw_findings(findings, headers[0], manifest, research_only=True)
     checks = {
         "KOS": lambda: gate.check_key_images(encoded, findings, headers, manifest),
         "PR": lambda: gate.check_outlines(encoded, findings, headers, manifest),

@@ -136,6 +136,8 @@ _OURS = {
     *("InstanceCreationDate", "InstanceCreationTime", "ContentDate", "ContentTime"),
     *("SeriesDate", "SeriesTime"),
     *("ContributingEquipmentSequence", "DimensionOrganizationSequence", "DimensionOrganizationType"),
+    # Type 2 (PS3.3 10.9), and highdicom leaves it out.
+    "ContentCreatorName",
     *("ContentLabel", "PatientAge", "PixelData", "PerFrameFunctionalGroupsSequence"),
 }
 _NAMES_OF_DIMENSIONS = "DimensionOrganizationUID"
