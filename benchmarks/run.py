@@ -12,11 +12,19 @@ from pathlib import Path
 import main_job
 import reading
 import segmentation
+import web_reading
+import web_storing
 from rich.console import Console
 from rich.table import Table
 
 BUILD = Path(__file__).parents[1] / "build"
-BENCHMARKS = (main_job.measure, reading.measure, segmentation.measure)
+BENCHMARKS = (
+    main_job.measure,
+    reading.measure,
+    segmentation.measure,
+    web_reading.measure,
+    web_storing.measure,
+)
 
 
 def main() -> int:

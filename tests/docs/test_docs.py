@@ -13,7 +13,7 @@ import pytest
 from dicomnode.config import Config, _Section
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS
 from dicomnode.imaging.stacks import STACK_FACTS
-from dicomnode.model import delivery, job
+from dicomnode.model import commitment, delivery, job
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -46,7 +46,9 @@ def test_the_architecture_names_each_module_with_its_line():
     }
 
 
-@pytest.mark.parametrize(("machine", "heading"), [(job, "a job"), (delivery, "a delivery")])
+@pytest.mark.parametrize(
+    ("machine", "heading"), [(job, "a job"), (delivery, "a delivery"), (commitment, "a storage commitment")]
+)
 def test_the_architecture_draws_every_edge_of_a_state_machine(machine, heading):
     drawn = re.search(rf"## The states of {heading}\n\n```mermaid\n(.*?)```", ARCHITECTURE, re.DOTALL)[1]
     edges = set(re.findall(r"^ +(\w+) --> (\w+): (\w+)$", drawn, re.MULTILINE))
@@ -63,8 +65,9 @@ def test_the_rules_page_names_every_fact():
 
 def test_the_pipelines_page_names_every_fact_of_a_stack_and_every_reason_to_refuse_an_input():
     text = (ROOT / "docs" / "pipelines.md").read_text()
-    sources = "".join(path.read_text() for path in (ROOT / "dicomnode" / "imaging").glob("*.py"))
-    reasons = {"COLOUR", "LOCALIZER", *re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', sources)}
+    sources = [path.read_text() for path in (ROOT / "dicomnode" / "imaging").glob("*.py")]
+    refusing = "".join(source for source in sources if "import Refused" in source)
+    reasons = {"COLOUR", "LOCALIZER", *re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', refusing)}
     assert set(re.findall(r"`(\w+)`", text)) >= {*STACK_FACTS} | reasons
 
 
