@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # npm comes with Node.js where that is not Debian's own; Debian's package would clash with it.
-PEERS := chromium dcmtk orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
+PEERS := chromium dcmtk openssl orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
 DOCS_TESTS := $(wildcard tests/docs)
 
 .PHONY: help setup demo viewer test check bench peers clean
