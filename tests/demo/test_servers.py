@@ -19,7 +19,7 @@ def test_the_node_sends_to_the_archive_and_asks_it(tmp_path):
     archive = Peer("ARCHIVE", "127.0.0.1", 10400)
     write_node_config(site, archive, tmp_path / "pipelines", "brain_tissue")
     config = load_config(site.config, {})
-    assert config.destination[0].peer == archive
+    assert config.destination[0].dimse.peer == archive
     assert config.destination[0].confirm == "find"
     assert config.route[0].pipeline == "brain_tissue"
     assert config.pipelines.folder == tmp_path / "pipelines"
