@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dicomnode.dicomweb.answers import Part, etag_of, multipart_of_known_size
 from dicomnode.dicomweb.dicom_json import JSONDataset, attribute, to_json
-from dicomnode.dicomweb.dicom_xml import to_xml
-from dicomnode.dicomweb.media import DICOM_XML
+from dicomnode.dicomweb.model_answer import NO_CACHE, models_answer
 from dicomnode.dicomweb.negotiation import choose_model
 from dicomnode.dicomweb.paths import above, base_url
 from dicomnode.dicomweb.search_query import REQUEST_KEYS, Search, parse_search
@@ -75,18 +72,11 @@ def _warnings(asked: Search, found: Found) -> list[str]:
 
 
 def _response(request: Request, models: Sequence[JSONDataset], warnings: Sequence[str]) -> Response:
-    media_type = choose_model(request)
-    if not models:
-        response = Response(status_code=204)
-    elif media_type == DICOM_XML:
-        parts = [Part(DICOM_XML, to_xml(model)) for model in models]
-        response = multipart_of_known_size(DICOM_XML, parts, etag_of(*(part.content for part in parts)))
-    else:
-        body = json.dumps(models, ensure_ascii=False, separators=(",", ":")).encode()
-        response = Response(body, media_type=media_type)
+    # Also where nothing was found: what a client cannot read is refused (406) before that is said.
+    choose_model(request)
+    response = models_answer(request, models) if models else Response(status_code=204, headers=NO_CACHE)
     for warning in warnings:
         response.headers.append("Warning", f'299 dicomnode "{warning}"')
-    response.headers["Cache-Control"] = "no-cache"
     return response
 
 

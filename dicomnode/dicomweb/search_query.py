@@ -10,7 +10,18 @@ from types import MappingProxyType
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
 from dicomnode.errors import BadRequest
-from dicomnode.model.query import UNIQUE_KEYS, AnyOf, Fuzzy, Level, Match, Query, Range, Single, Wildcard
+from dicomnode.model.query import (
+    UNIQUE_KEYS,
+    AnyOf,
+    Fuzzy,
+    Level,
+    Match,
+    Query,
+    Range,
+    Single,
+    Wildcard,
+    are_one_range,
+)
 from dicomnode.model.uid import is_valid_uid
 
 STUDY_KEYS = (
@@ -91,17 +102,10 @@ def parse_search(
         tuple(dict.fromkeys(key for key in keys if key in held)),
         _count(control, "offset", 0),
         limit,
-        tuple(pair for pair in _INSTANTS if _are_one_range(*map(matches.get, pair))),
+        tuple(pair for pair in _INSTANTS if are_one_range(*map(matches.get, pair))),
     )
     more = tuple(dict.fromkeys(key for key in included if key not in held))
     return Search(query, more, tuple(warnings))
-
-
-def _are_one_range(days: Match | None, times: Match | None) -> bool:
-    """Ranges of dates and of times with the same ends open are one of instants (PS3.4 C.2.2.2.5.4)."""
-    if not isinstance(days, Range) or not isinstance(times, Range):
-        return False
-    return (days.first is None, days.last is None) == (times.first is None, times.last is None)
 
 
 def _answered(level: Level, above: Mapping[str, str]) -> list[str]:

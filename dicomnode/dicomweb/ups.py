@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
@@ -16,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dicomnode.dicomweb.answers import Part, etag_of, multipart_of_known_size
 from dicomnode.dicomweb.app import client_ae_title
 from dicomnode.dicomweb.dicom_xml import to_xml
 from dicomnode.dicomweb.media import DICOM_XML
+from dicomnode.dicomweb.model_answer import NO_CACHE, models_answer
 from dicomnode.dicomweb.negotiation import accepted, choose_model
 from dicomnode.dicomweb.paths import base_url
 from dicomnode.dicomweb.search_query import parse_search
@@ -270,14 +269,7 @@ def _warned(
 
 
 def _represented(request: Request, models: Sequence[Attributes], *, single: bool = False) -> Response:
-    media_type = choose_model(request)
-    headers = {"Cache-Control": "no-cache"}
-    if media_type != DICOM_XML:
-        body = json.dumps(models, ensure_ascii=False, separators=(",", ":")).encode()
-        return Response(body, headers=headers, media_type=media_type)
-    if single and any(each.essence == DICOM_XML for each in accepted(request)):
-        return Response(to_xml(models[0]), headers=headers, media_type=DICOM_XML)
-    parts = [Part(DICOM_XML, to_xml(model)) for model in models]
-    response = multipart_of_known_size(DICOM_XML, parts, etag_of(*(part.content for part in parts)))
-    response.headers.update(headers)
-    return response
+    wants_xml = choose_model(request) == DICOM_XML
+    if single and wants_xml and any(each.essence == DICOM_XML for each in accepted(request)):
+        return Response(to_xml(models[0]), headers=NO_CACHE, media_type=DICOM_XML)
+    return models_answer(request, models)

@@ -15,7 +15,18 @@ from pydicom.multival import MultiValue
 from dicomnode.dimse.information_model import LEVELS, Negotiated, Root
 from dicomnode.errors import QueryNotUnderstood, QueryRefused
 from dicomnode.imaging.headers import UNREADABLE
-from dicomnode.model.query import UNIQUE_KEYS, AnyOf, Fuzzy, Level, Match, Query, Range, Single, Wildcard
+from dicomnode.model.query import (
+    UNIQUE_KEYS,
+    AnyOf,
+    Fuzzy,
+    Level,
+    Match,
+    Query,
+    Range,
+    Single,
+    Wildcard,
+    are_one_range,
+)
 from dicomnode.model.uid import is_valid_uid
 
 _NO_KEYS = frozenset(
@@ -58,7 +69,9 @@ def parse_identifier(identifier: Dataset, negotiated: Negotiated = _STUDY_ROOT) 
         _require_one_of_each(above, matches)
     if negotiated.fuzzy:
         matches = {keyword: _fuzzy(keyword, match) for keyword, match in matches.items()}
-    instants = tuple(pair for pair in _INSTANTS if negotiated.combined and _have_same_form(pair, matches))
+    instants = tuple(
+        pair for pair in _INSTANTS if negotiated.combined and are_one_range(*map(matches.get, pair))
+    )
     keys = dict.fromkeys([*keywords, *(UNIQUE_KEYS[each] for each in above)])
     return Query(level, MappingProxyType(matches), tuple(keys), instants=instants)
 
@@ -109,14 +122,6 @@ def _fuzzy(keyword: str, match: Match) -> Match:
     text = match.value if isinstance(match, Single) else match.pattern
     words = tuple(re.split(r"[\^=*?\s]+", text.strip("^=*? ")))
     return Fuzzy(words) if any(words) else match
-
-
-def _have_same_form(pair: tuple[str, str], matches: Mapping[str, Match]) -> bool:
-    """Two ranges with the same ends open are one of instants (PS3.4 C.2.2.2.5.4)."""
-    first, second = (matches.get(keyword) for keyword in pair)
-    if not isinstance(first, Range) or not isinstance(second, Range):
-        return False
-    return ((first.first is None), (first.last is None)) == ((second.first is None), (second.last is None))
 
 
 def _text(identifier: Dataset, keyword: str) -> str:

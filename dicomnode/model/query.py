@@ -83,6 +83,13 @@ class Query:
     instants: tuple[tuple[str, str], ...] = ()
 
 
+def are_one_range(days: Match | None, times: Match | None) -> bool:
+    """Ranges of dates and of times with the same ends open are one of instants (PS3.4 C.2.2.2.5.4)."""
+    if not isinstance(days, Range) or not isinstance(times, Range):
+        return False
+    return (days.first is None, days.last is None) == (times.first is None, times.last is None)
+
+
 def fold_name(name: str) -> str:
     """A person's name as names are compared: without case, accents and empty components at its end."""
     parts = unicodedata.normalize("NFKD", name.casefold())

@@ -21,7 +21,7 @@ from dicomnode.model.commitment import (
 from dicomnode.model.delivery import Delivery
 from dicomnode.model.instance import AssociationFacts
 from dicomnode.services.heartbeat import Heartbeat
-from dicomnode.services.patience import retry_wait_s
+from dicomnode.services.patience import CHECK_AGAIN_S, retry_wait_s
 from dicomnode.store import commitments, deliveries
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
@@ -30,7 +30,6 @@ log = structlog.get_logger()
 
 HOLD_S = 5.0
 """So long a report belongs to the receiver, which can send it on the association of its request."""
-CHECK_AGAIN_S = 30.0
 ASKED_AT_ONCE = 500
 """Instances in one request to an archive."""
 SAME_ASSOCIATION_REPORTS = 4

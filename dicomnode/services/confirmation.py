@@ -10,14 +10,12 @@ import structlog
 from dicomnode.config import DeliverySection
 from dicomnode.errors import PeerError
 from dicomnode.model.delivery import Delivery
-from dicomnode.services.patience import retry_wait_s
+from dicomnode.services.patience import CHECK_AGAIN_S, retry_wait_s
 from dicomnode.store import deliveries
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 
 log = structlog.get_logger()
-
-CHECK_AGAIN_S = 30.0
 
 Listed = Callable[[str, str], frozenset[str]]
 """From a study's and a series' UID to the SOPInstanceUIDs that the peer lists; raises PeerError."""

@@ -1,10 +1,13 @@
-"""How long to wait before a peer is tried again."""
+"""How long to wait before a peer is tried, or asked, again."""
 
 from __future__ import annotations
 
 import random
 
 from dicomnode.config import DeliverySection
+
+CHECK_AGAIN_S = 30.0
+"""The first wait before a peer is asked again what became of what it accepted."""
 
 
 def retry_wait_s(settings: DeliverySection, attempt: int) -> float:
