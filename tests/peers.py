@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode.demo.errors import DemoError
+from dicomnode.demo.viewer.archive import find_orthanc
 from dicomnode.model.peer import Peer
 from tests.conftest import NOT_RUN_HERE
 
@@ -75,12 +77,12 @@ def run(program: str, *arguments: str | Path | int, check: bool = True) -> subpr
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that listens on `port` while the block runs."""
+def running(command: list[str], log: Path, *ports: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that listens on every one of `ports` while the block runs."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=log.parent)
     try:
-        wait_for(lambda: process.poll() is not None or listens(port))
+        wait_for(lambda: process.poll() is not None or all(map(listens, ports)))
         if process.poll() is not None:
             pytest.fail(f"{command[0]} ended: {log.read_text(errors='replace')[-2000:]}")
         yield process
@@ -99,7 +101,7 @@ def storescp(folder: Path, *options: str, ae_title: str = "STORESCP") -> Iterato
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [dcmtk("storescp"), "-od", str(folder), "-aet", ae_title, *options, str(port)]
-    with running(command, port, folder.parent / "storescp.log"):
+    with running(command, folder.parent / "storescp.log", port):
         yield Peer(ae_title, "127.0.0.1", port, response_timeout_s=20.0)
 
 
@@ -113,7 +115,7 @@ def orthanc_program() -> str:
 
 @contextmanager
 def orthanc(folder: Path, ae_title: str = "ORTHANC", **settings: object) -> Iterator[Peer]:
-    """An Orthanc with an empty store in `folder`, without plug-ins; `settings` go into its configuration."""
+    """An Orthanc with an empty store in `folder`; `settings` go into its configuration."""
     program = orthanc_program()
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -133,5 +135,26 @@ def orthanc(folder: Path, ae_title: str = "ORTHANC", **settings: object) -> Iter
     }
     file = folder / "orthanc.json"
     file.write_text(json.dumps(configuration))
-    with running([program, str(file)], port, folder / "orthanc.log"):
+    # DICOM is there some milliseconds before HTTP, which a test may ask at once.
+    ports = [port, *([configuration["HttpPort"]] if configuration["HttpServerEnabled"] else [])]
+    with running([program, str(file)], folder / "orthanc.log", *ports):
         yield Peer(ae_title, "127.0.0.1", port, response_timeout_s=20.0)
+
+
+def orthanc_dicomweb(url: str, port: int) -> dict[str, object]:
+    """Settings of an Orthanc that serves HTTP on `port` and knows the DICOMweb server "node" at `url`.
+
+    The plug-in takes its servers from the configuration once Orthanc has started, and forgets what was
+    PUT before that.
+    """
+    try:
+        plugin = find_orthanc()[1]
+    except DemoError:
+        pytest.skip(f"{NOT_RUN_HERE}orthanc-dicomweb")
+    return {
+        "Plugins": [str(plugin)],
+        "HttpServerEnabled": True,
+        "HttpPort": port,
+        "AuthenticationEnabled": False,
+        "DicomWeb": {"Enable": True, "Servers": {"node": {"Url": f"{url}/", "ChunkedTransfers": True}}},
+    }

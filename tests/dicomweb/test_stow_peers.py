@@ -8,10 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dicomnode.demo.errors import DemoError
-from dicomnode.demo.viewer.archive import find_orthanc
 from tests import peers
-from tests.conftest import NOT_RUN_HERE
 from tests.dicomweb.web import multipart, part10, related
 from tests.harness.heads import small_series
 from tests.harness.nodes import RunningNode, wait_for
@@ -25,26 +22,9 @@ def node(tmp_path) -> Iterator[RunningNode]:
     node.kill()
 
 
-def plugin() -> str:
-    try:
-        return str(find_orthanc()[1])
-    except DemoError:
-        pytest.skip(f"{NOT_RUN_HERE}orthanc-dicomweb")
-
-
-def orthanc_settings(url: str, port: int) -> dict[str, object]:
-    return {
-        "Plugins": [plugin()],
-        "HttpServerEnabled": True,
-        "HttpPort": port,
-        "AuthenticationEnabled": False,
-        "DicomWeb": {"Enable": True, "Servers": {"node": {"Url": f"{url}/", "ChunkedTransfers": True}}},
-    }
-
-
 def test_orthanc_sends_a_series_by_stow(node: RunningNode, tmp_path: Path):
     port = peers.free_port()
-    with peers.orthanc(tmp_path / "orthanc", **orthanc_settings(node.web_url, port)):
+    with peers.orthanc(tmp_path / "orthanc", **peers.orthanc_dicomweb(node.web_url, port)):
         url = f"http://127.0.0.1:{port}"
         for ds in small_series(5):
             series = httpx.post(f"{url}/instances", content=part10(ds), timeout=30).json()["ParentSeries"]
