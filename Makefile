@@ -15,10 +15,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # npm comes with Node.js where that is not Debian's own; Debian's package would clash with it.
-PEERS := chromium dcmtk openssl orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
+PEERS := chromium dcmtk libfaketime openssl orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
 DOCS_TESTS := $(wildcard tests/docs)
 
-.PHONY: help setup demo viewer test check bench peers clean
+.PHONY: help setup demo viewer test faults check fuzz soak bench peers clean
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of"
@@ -36,12 +36,22 @@ viewer: $(READY)  ## what the last demo archived, in OHIF; needs make peers
 test: $(READY)  ## all tests; what lacks its peer is named at the end
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
+faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: each random fault n times, from that seed on
+	FAULT_ROUNDS=$(or $(ROUNDS),10) FAULT_SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/faults
+
 check: $(READY)  ## style, types, layers, and the docs that hold code to account
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(if $(DOCS_TESTS),$(BIN)/python -m pytest -q $(DOCS_TESTS))
+
+fuzz: $(READY)  ## look for requests that break the node; MINUTES=n for all of it together
+	$(PIP) install -q -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(or $(MINUTES),10)
+
+soak: $(READY)  ## mixed traffic, some of it broken: what the node holds stays flat; ROUNDS=n of 16 associations each
+	SOAK_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest tests/soak
 
 bench: $(READY)  ## the measurements that the docs quote
 	$(BIN)/python benchmarks/run.py

@@ -27,9 +27,11 @@ from pydantic_core import ErrorDetails
 
 from dicomnode.errors import ConfigError
 from dicomnode.model.job import Priority
+from dicomnode.model.limits import InstanceLimits
 from dicomnode.model.passcode import require_hashed
 from dicomnode.model.peer import Peer, PeerTLS
 from dicomnode.model.profile import PROFILES, Profile
+from dicomnode.model.queue import Limit, PauseKind
 
 ENVIRONMENT_PREFIX = "DICOMNODE_"
 SECRET_PREFIX = "DICOMNODE_SECRET_"  # noqa: S105  the name of a variable
@@ -45,12 +47,24 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    try:
+        address = ip_address(value.partition("%")[0])
+    except ValueError:
+        return value
+    address = (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{value} is the address of no peer")
+    return value
+
+
 def _web_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ValueError(f"not an https or http URL: {value!r}")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("a URL here has no user, password, query or fragment")
+    _host(parts.hostname)
     return value.rstrip("/")
 
 
@@ -62,6 +76,7 @@ WebURL = Annotated[str, AfterValidator(_web_url)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Port = Annotated[int, Field(strict=True, ge=0, le=65535)]
 Seconds = Annotated[float, Field(strict=True, gt=0)]
+NotNegative = Annotated[float, Field(strict=True, ge=0)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Switch = Annotated[bool, Field(strict=True)]
 Percent = Annotated[float, Field(strict=True, gt=0, le=100)]
@@ -151,7 +166,9 @@ class DimseSection(_Section):
     address: Address = IPv4Address("127.0.0.1")
     port: Port = 11112
     accept: tuple[AcceptEntry, ...] = ()
+    processes: Count = 2
     maximum_associations: Count = 50
+    maximum_associations_per_peer: Count = 32
     maximum_pdu: Annotated[int, Field(strict=True, ge=4096, le=16_777_216)] = 1_048_576
     acse_timeout_s: Seconds = 10.0
     network_timeout_s: Seconds = 60.0
@@ -183,8 +200,10 @@ class WebSection(_Section):
     path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")] = "/dicom-web"
     accept: tuple[AcceptEntry, ...] = ()
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*]+$")], ...] = ()
+    host_names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")], ...] = ()
     processes: Count = 1
     maximum_connections: Count = 100
+    requests_per_second: Count = 1000
     maximum_request_mb: Count = 16_384
     body_timeout_s: Seconds = 60.0
 
@@ -201,6 +220,27 @@ class WebSection(_Section):
         return self
 
 
+class IngestSection(_Section):
+    """What one instance may cost, whichever way it comes."""
+
+    maximum_instance_mb: Count = 16_384
+    maximum_inflated_mb: Count = 2000
+    maximum_inflation: Count = 200
+    maximum_elements: Count = 1_000_000
+    maximum_depth: Count = 64
+
+    @property
+    def limits(self) -> InstanceLimits:
+        """The same in bytes."""
+        return InstanceLimits(
+            size=self.maximum_instance_mb * 1_000_000,
+            inflated=self.maximum_inflated_mb * 1_000_000,
+            inflation=self.maximum_inflation,
+            elements=self.maximum_elements,
+            depth=self.maximum_depth,
+        )
+
+
 class CompletionSection(_Section):
     """When a series counts as complete."""
 
@@ -208,6 +248,13 @@ class CompletionSection(_Section):
     missing_wait_s: Seconds = 60.0
     ask: str = ""
     ask_limit_s: Seconds = 60.0
+
+
+class PriorsSection(_Section):
+    """Where earlier series of a patient are sought, and for how long."""
+
+    ask: str = ""
+    limit_s: Seconds = 60.0
 
 
 class WorkersSection(_Section):
@@ -304,7 +351,7 @@ class DimsePeer(_Section):
     """Where an application entity listens."""
 
     ae_title: AETitle
-    host: Annotated[str, Field(min_length=1, max_length=255)]
+    host: Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_host)]
     port: Annotated[int, Field(strict=True, ge=1, le=65535)]
     connect_timeout_s: Seconds = 10.0
     response_timeout_s: Seconds = 60.0
@@ -374,6 +421,29 @@ class Route(_Section):
     priority: Priority = Priority.ROUTINE
     on_match: Literal["continue", "stop"] = "continue"
     notice: Switch = True
+    deadline_s: NotNegative = 0.0
+    hold: Switch = False
+
+
+class LimitEntry(_Section):
+    """How much of a pipeline, or of a route, may run."""
+
+    pipeline: Annotated[str, Field(max_length=64)] = ""
+    route: Annotated[str, Field(max_length=64)] = ""
+    at_once: Annotated[int, Field(strict=True, ge=0)] = 0
+    seconds_an_hour: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _is_of_one(self) -> Self:
+        if bool(self.pipeline) == bool(self.route):
+            raise ValueError("a limit is either of a pipeline or of a route")
+        return self
+
+    @property
+    def limit(self) -> Limit:
+        """The same as the queue takes it: 0 is no limit."""
+        lane = (PauseKind.ROUTE, self.route) if self.route else (PauseKind.PIPELINE, self.pipeline)
+        return Limit(lane, self.at_once or None, self.seconds_an_hour or None)
 
 
 class Config(_Section):
@@ -383,7 +453,9 @@ class Config(_Section):
     database: DatabaseSection = DatabaseSection()
     dimse: DimseSection = DimseSection()
     web: WebSection = WebSection()
+    ingest: IngestSection = IngestSection()
     completion: CompletionSection = CompletionSection()
+    priors: PriorsSection = PriorsSection()
     workers: WorkersSection = WorkersSection()
     jobs: JobsSection = JobsSection()
     delivery: DeliverySection = DeliverySection()
@@ -395,6 +467,7 @@ class Config(_Section):
     peer: tuple[DimsePeer, ...] = ()
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()
+    limit: tuple[LimitEntry, ...] = ()
 
     @model_validator(mode="after")
     def _names_point_to_something(self) -> Self:
@@ -422,6 +495,15 @@ class Config(_Section):
         return self
 
     @model_validator(mode="after")
+    def _limits_what_there_is(self) -> Self:
+        known = [route.name for route in self.route]
+        for entry in self.limit:
+            if entry.route and entry.route not in known:
+                hint = _nearest(entry.route, known)
+                raise ValueError(f"a limit is of route {entry.route!r}, which is none{hint}")
+        return self
+
+    @model_validator(mode="after")
     def _can_announce(self) -> Self:
         for title in self.delivery.announce_to:
             if self.peer_named(title) is None:
@@ -431,18 +513,24 @@ class Config(_Section):
     @model_validator(mode="after")
     def _can_ask(self) -> Self:
         known = [*(entry.name for entry in self.destination), *(entry.ae_title for entry in self.peer)]
-        if (name := self.completion.ask) and name not in known:
-            hint = _nearest(name, known)
-            raise ValueError(f"completion.ask is {name!r}, which is no destination and no [[peer]]{hint}")
+        for key, name in (("completion", self.completion.ask), ("priors", self.priors.ask)):
+            if name and name not in known:
+                hint = _nearest(name, known)
+                raise ValueError(f"{key}.ask is {name!r}, which is no destination and no [[peer]]{hint}")
         return self
 
     @property
-    def asked(self) -> Peer | None:
-        """Who is asked by DIMSE what a series has (`completion.ask`)."""
-        entry = self.destination_named(self.completion.ask)
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits as the queue takes them; those that limit nothing are none."""
+        limits = (entry.limit for entry in self.limit)
+        return tuple(each for each in limits if (each.at_once, each.seconds_an_hour) != (None, None))
+
+    def asked(self, name: str) -> Peer | None:
+        """Who is asked by DIMSE, where `completion.ask` or `priors.ask` is `name`."""
+        entry = self.destination_named(name)
         if entry is not None:
             return entry.dimse.peer if entry.dimse is not None else None
-        return next((peer.peer for peer in self.peer if peer.ae_title == self.completion.ask), None)
+        return next((peer.peer for peer in self.peer if peer.ae_title == name), None)
 
     @property
     def database_url(self) -> str:

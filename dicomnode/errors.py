@@ -12,6 +12,7 @@
     │   └── SchemaMismatch       the database has a schema that this version does not know
     ├── IngestError              an instance that is refused for good
     │   ├── NotDicom             cannot be read as a data set
+    │   ├── InstanceTooLarge     its data set is longer than may be
     │   ├── MissingUID           a UID that names the instance is not there
     │   ├── InvalidUID           it is there and is no UID
     │   ├── UIDMismatch          the request names another study, SOP class or instance than the data set
@@ -23,7 +24,9 @@
     ├── RequestError             an HTTP request that is refused (PS3.18 8.5)
     │   ├── BadRequest           its header, path, query or body cannot be read
     │   ├── Forbidden            it comes from where nobody may come from
+    │   ├── Misdirected          it calls the node by a name that is not the node's
     │   ├── NotAcceptable        it accepts nothing of what there is
+    │   ├── TooManyRequests      its address sends too many a second
     │   ├── RequestTooSlow       its body does not come
     │   ├── RequestTooLarge      its body is longer than may be
     │   └── UnsupportedMediaType its body is of a kind that is not taken
@@ -47,6 +50,7 @@
     ├── StateError
     │   ├── IllegalTransition    the state table has no such edge
     │   ├── LeaseLost            another owner holds it now: what was done is discarded
+    │   ├── SeriesOpen           the series still arrives
     │   └── NotFound             no such study, series, job or delivery
     │       └── Gone             it was there; its bytes have been removed
     ├── Refused                  the input does not suit the pipeline; carries a reason code
@@ -130,6 +134,14 @@ class NotDicom(IngestError):
     """The bytes cannot be read as a data set in the transfer syntax that was negotiated."""
 
 
+class InstanceTooLarge(IngestError):
+    """Its data set, as it comes or inflated, is longer than the limits allow."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"the data set is longer than {limit} bytes")
+
+
 class MissingUID(IngestError):
     """A UID without which there is no instance is not there."""
 
@@ -204,12 +216,27 @@ class Forbidden(RequestError):
         super().__init__(f"web.accept lets nobody in from {address}")
 
 
+class Misdirected(RequestError):
+    """It calls the node by a name that is not the node's (RFC 9110 15.5.20)."""
+
+    def __init__(self) -> None:
+        super().__init__("the Host header names no address, not this machine, and none of web.host_names")
+
+
 class NotAcceptable(RequestError):
     """It accepts nothing of what there is."""
 
     def __init__(self, offers: Iterable[str]) -> None:
         self.offers = tuple(offers)
         super().__init__(f"there is {', '.join(self.offers)}")
+
+
+class TooManyRequests(RequestError):
+    """Its address sends too many requests a second (RFC 6585 4)."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"no more than {limit} requests a second come from one address")
 
 
 class RequestTooSlow(RequestError):
@@ -357,6 +384,13 @@ class LeaseLost(StateError):
         super().__init__(f"the lease on {kind} {id_} was lost")
 
 
+class SeriesOpen(StateError):
+    """The series still arrives: its next generation comes by itself."""
+
+    def __init__(self, SeriesInstanceUID: str) -> None:
+        super().__init__(f"series {SeriesInstanceUID} still arrives; what is complete is routed by itself")
+
+
 class NotFound(StateError):
     """There is no such study, series, job or delivery."""
 
@@ -401,6 +435,16 @@ class RunCrashed(RunError):
     def __init__(self, returncode: int | None) -> None:
         self.returncode = returncode
         super().__init__(f"the pipeline's process ended with {returncode}")
+
+
+class RunOutOfMemory(RunError):
+    """The run needed more memory than its pipeline declares, or than the GPU has; its process was ended."""
+
+    code = "OUT_OF_MEMORY"
+
+
+class TooLittleMemory(RunOutOfMemory):
+    """Even a frugal run needed more; another attempt would too."""
 
 
 class RunCancelled(RunError):

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from dicomnode.config import Address, Config, DatabaseSection, load_config
 from dicomnode.dicomweb.capabilities import served_by
 from dicomnode.dicomweb.transactions import TRANSACTIONS
 from dicomnode.dimse.receiver import configure_pynetdicom
+from dicomnode.dimse.service import Intake
 from dicomnode.dimse.tls import listener_context, requestor_context
 from dicomnode.errors import ConfigError
 from dicomnode.installation import Stores, open_registry, open_stores
@@ -32,7 +33,7 @@ from dicomnode.services.commitment import CommitmentProvider
 from dicomnode.services.conformance.document import Statement
 from dicomnode.services.conformance.statement import describe
 from dicomnode.services.conformance.subject import Subject
-from dicomnode.services.ingest import Ingest
+from dicomnode.services.ingest import Incoming, Ingest
 from dicomnode.services.recovery import recover
 from dicomnode.services.routing import RouteTable
 from dicomnode.services.scratch import remove_scratch_of_the_dead
@@ -83,7 +84,8 @@ def _run_verified(config: Config, stores: Stores, stop: threading.Event) -> int:
     remove_scratch_of_the_dead(config.node.data)
     stores.database.close()
     log.info("node.started", ae_title=config.node.ae_title, pid=os.getpid())
-    return Supervisor(_bodies(config), config.node.stop_limit_s).run(stop)
+    with ExitStack() as held:
+        return Supervisor(_bodies(_with_ports(config, held)), config.node.stop_limit_s).run(stop)
 
 
 def _bodies(config: Config) -> dict[str, Callable[[], int]]:
@@ -91,12 +93,31 @@ def _bodies(config: Config) -> dict[str, Callable[[], int]]:
     slots = range(1, config.workers.slots + 1) if open_registry(config).names() else ()
     webs = range(1, config.web.processes + 1)
     roles = [
-        (Role.RECEIVER, 1),
+        *((Role.RECEIVER, slot) for slot in range(1, config.dimse.processes + 1)),
         *((Role.WEB, slot) for slot in webs),
         (Role.ENGINE, 1),
         *((Role.WORKER, slot) for slot in slots),
     ]
     return {_process_name(role, slot): partial(run_role, config, role, slot) for role, slot in roles}
+
+
+def _with_ports(config: Config, held: ExitStack) -> Config:
+    """The same with ports that are free in place of 0, so that the receivers have the same ones."""
+    dimse = config.dimse
+    if dimse.processes == 1:
+        return config
+    tls = dimse.tls.model_copy(update={"port": dimse.tls.port or _free_port(dimse.address, held)})
+    port = dimse.port or _free_port(dimse.address, held)
+    return config.model_copy(update={"dimse": dimse.model_copy(update={"port": port, "tls": tls})})
+
+
+def _free_port(address: Address, held: ExitStack) -> int:
+    """A port that only those get, until `held` ends, who share it."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    holder = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((str(address), 0))
+    return int(holder.getsockname()[1])
 
 
 def _process_name(role: Role, slot: int) -> str:
@@ -140,7 +161,7 @@ def run_role(config: Config, role: Role, slot: int) -> int:
     stores.database.require_schema()
     with _stop_on_signals() as stop:
         if role is Role.RECEIVER:
-            return run_receiver(config, stores, stop)
+            return run_receiver(config, stores, slot, stop)
         if role is Role.WEB:
             return run_web(config, stores, name, stop)
         if role is Role.ENGINE:
@@ -156,12 +177,13 @@ def conformance(config: Config) -> Statement:
         node = config.node.model_copy(update={"data": Path(folder)})
         stores = open_stores(config.model_copy(update={"node": node, "database": DatabaseSection()}))
         ingest = Ingest(stores.database, stores.objects)
+        intake = Intake(ingest.begin, Incoming.write, ingest.store)
         provider = CommitmentProvider(stores.database, stores.objects, config.delivery)
         subject = Subject(
             __version__,
             config,
             receiver_settings(config),
-            tuple(receiver_services(config, stores, ingest.store, provider)),
+            tuple(receiver_services(config, stores, intake, provider)),
             {key: TRANSACTIONS[key] for route in web_routes(config, stores) for key in served_by(route)},
             tuple(registry.get(name).manifest for name in registry.names()),
         )

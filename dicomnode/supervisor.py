@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -63,6 +64,9 @@ class Supervisor:
         not help.
         """
         status = 0
+        # What is there already stays: no process has to look through it for garbage, nor copy it by doing so.
+        gc.collect()
+        gc.freeze()
         try:
             while not stop.wait(0.1):
                 ended = {self._look_after(name, child) for name, child in self._children.items()}
@@ -80,6 +84,7 @@ class Supervisor:
                 child.process = _FORK.Process(target=_live, args=(child.body, os.getpid()), name=name)
                 child.process.start()
                 child.start_at = time.monotonic()
+                log.info("process.started", process=name, pid=child.process.pid)
             return None
         returncode = child.process.exitcode
         if returncode is not None:

@@ -19,6 +19,7 @@ from dicomnode.cli import (
     series,
     serve,
     status,
+    workers,
 )
 from dicomnode.errors import ConfigError, DicomnodeError
 from dicomnode.logs import configure_logs
@@ -59,6 +60,7 @@ for name, group in (
     ("pipelines", pipelines.app),
     ("routes", routes.app),
     ("series", series.app),
+    ("workers", workers.app),
 ):
     app.add_typer(group, name=name)
 

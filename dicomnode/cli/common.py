@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,11 +19,12 @@ from rich.table import Table
 
 from dicomnode.config import load_config
 from dicomnode.installation import Stores, open_stores
+from dicomnode.model.queue import Place
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="The settings.", show_default=True)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _FOLDED = frozenset(
-    {"", "deliveries", "detail", "reason", "seconds", "segments", "send to", "title", "when"}
+    {"", "deliveries", "expected", "detail", "reason", "seconds", "segments", "send to", "title", "when"}
     | {"SeriesInstanceUID", "SOPInstanceUID"}
 )
 DEFAULT_CONFIG = Path("config.toml")
@@ -32,6 +35,21 @@ def stores_of(config: Path) -> Stores:
     stores = open_stores(load_config(config))
     stores.database.require_schema()
     return stores
+
+
+def actor() -> str:
+    """Who gives an order, as it is written down: the account of this machine."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
+def expected(place: Place | None) -> str:
+    """When a job's results can be expected, or why that is not known."""
+    if place is None:
+        return ""
+    return shown(place.expected_at) or place.note
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dicomnode import node
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, print_json
 from dicomnode.cli.conformance_html import to_html
 from dicomnode.cli.conformance_markdown import to_markdown
@@ -34,6 +33,9 @@ def conformance(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what this node conforms to with its settings, in the order of PS3.2."""
+    # Imported here: the other commands answer without loading what only the node needs.
+    from dicomnode import node
+
     statement = node.conformance(load_config(config))
     if form is Format.JSON:
         print_json(to_record(statement))

@@ -11,6 +11,8 @@ from dicomnode.cli.common import (
     DEFAULT_CONFIG,
     ConfigOption,
     JsonOption,
+    actor,
+    expected,
     print_json,
     print_table,
     shown,
@@ -19,10 +21,15 @@ from dicomnode.cli.common import (
 from dicomnode.config import load_config
 from dicomnode.installation import open_registry
 from dicomnode.model.job import Job, JobState
+from dicomnode.model.queue import Place
 from dicomnode.services import administration
 
 app = typer.Typer(help="Jobs: one pipeline on one series.", no_args_is_help=True)
 
+_COLUMNS = (
+    *("ID", "state", "place", "expected", "pipeline", "gen.", "attempt", "reason", "updated"),
+    "SeriesInstanceUID",
+)
 JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, from `jobs list`.")]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with the job.")]
 
@@ -34,23 +41,31 @@ def list_jobs(
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
-    """List jobs, newest first."""
-    found = administration.find_jobs(stores_of(config).database, tuple(state or ()), limit)
+    """List jobs, newest first; those that wait with their place and when they can be expected."""
+    database = stores_of(config).database
+    found = administration.find_jobs(database, tuple(state or ()), limit)
+    places = administration.describe_queue(database, load_config(config).limits)
     if as_json:
-        print_json([asdict(job) for job in found])
+        print_json([{**asdict(job), **_standing(places.get(job.id))} for job in found])
         return
     print_table(
         "Jobs",
-        ("ID", "state", "pipeline", "gen.", "attempt", "reason", "updated", "SeriesInstanceUID"),
-        [_row(job) for job in found],
+        _COLUMNS,
+        [_row(job, places.get(job.id)) for job in found],
     )
 
 
-def _row(job: Job) -> tuple[object, ...]:
+def _standing(place: Place | None) -> dict[str, object]:
+    return asdict(place or Place(None, None, ""))
+
+
+def _row(job: Job, place: Place | None) -> tuple[object, ...]:
     reason = ": ".join(part for part in (job.reason_code, job.reason) if part)
     return (
         job.id,
         job.state,
+        None if place is None else place.place,
+        expected(place),
         job.pipeline,
         job.generation,
         job.attempt,
@@ -63,19 +78,20 @@ def _row(job: Job) -> tuple[object, ...]:
 @app.command()
 def show(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Everything about one job: its events, its runs with the seconds of each stage, its results."""
-    job, history = administration.describe_job(stores_of(config).database, job_id)
+    database = stores_of(config).database
+    job, history = administration.describe_job(database, job_id)
+    place = administration.describe_queue(database, load_config(config).limits).get(job_id)
     if as_json:
-        print_json({**asdict(job), **history})
+        print_json({**asdict(job), **_standing(place), **history})
         return
+    facts = {**asdict(job), "place": place.place if place else None, "expected": expected(place)}
     print_table(
-        f"Job {job.id}",
-        ("", ""),
-        [(key, value) for key, value in asdict(job).items() if value not in (None, "")],
+        f"Job {job.id}", ("", ""), [(key, value) for key, value in facts.items() if value not in (None, "")]
     )
     print_table(
         "Events",
-        ("at", "event", "state", "fence", "detail"),
-        [(e["at"], e["event"], e["state"], e["fence"], e["detail"]) for e in history["events"]],
+        ("at", "event", "state", "fence", "by", "detail"),
+        [(e["at"], e["event"], e["state"], e["fence"], e["actor"], e["detail"]) for e in history["events"]],
     )
     print_table(
         "Runs",
@@ -85,6 +101,15 @@ def show(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOpti
             for r in history["runs"]
         ],
     )
+    if history["priors"]:
+        print_table(
+            "Priors",
+            ("name", "state", "", "StudyDate", "SeriesInstanceUID"),
+            [
+                (p["name"], p["state"], p["note"], p["StudyDate"], p["SeriesInstanceUID"])
+                for p in history["priors"]
+            ],
+        )
     print_table(
         "Results",
         ("role", "SOPInstanceUID", "bytes", "deliveries"),
@@ -108,14 +133,22 @@ def _seconds(timings: dict[str, float]) -> str:
 def retry(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Start a dead, refused or cancelled job again, with the pipeline as it is installed now."""
     registry = open_registry(load_config(config))
-    administration.retry_job(stores_of(config).database, registry, job_id)
+    administration.retry_job(stores_of(config).database, registry, job_id, actor())
     typer.echo(f"job {job_id} is ready")
+
+
+@app.command()
+def rerun(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Do the work of a settled job once more, as a new generation that replaces its results."""
+    registry = open_registry(load_config(config))
+    again = administration.rerun_job(stores_of(config).database, registry, job_id, actor())
+    typer.echo(f"job {again} does the work of job {job_id} once more")
 
 
 @app.command()
 def release(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Let a held job go on."""
-    administration.release_job(stores_of(config).database, job_id)
+    administration.release_job(stores_of(config).database, job_id, actor())
     typer.echo(f"job {job_id} is ready")
 
 
@@ -124,5 +157,5 @@ def cancel(
     job_id: JobId, reason: Reason = "cancelled by the administrator", config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """End a job, also while it runs."""
-    administration.cancel_job(stores_of(config).database, job_id, reason)
+    administration.cancel_job(stores_of(config).database, job_id, reason, actor())
     typer.echo(f"job {job_id} is cancelled")

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
+from dicomnode.cli.pausing import add_pausing
 from dicomnode.config import load_config
 from dicomnode.errors import NotFound
 from dicomnode.installation import open_registry
+from dicomnode.model.queue import PauseKind
 from dicomnode.pipeline.registry import verify_pipeline
 
 app = typer.Typer(help="Pipelines: the models that are installed.", no_args_is_help=True)
+add_pausing(app, PauseKind.PIPELINE, lambda config: open_registry(config).names())
 
 
 @app.command("list")
@@ -62,6 +65,9 @@ def run(
     out: Annotated[Path, typer.Option(help="Where the results are written.")],
     profile: Annotated[str, typer.Option(help="The form, as of a destination.")] = "generic",
     device: Annotated[str | None, typer.Option(help="Instead of the setting workers.device.")] = None,
+    prior: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="An earlier series, the latest first.")
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,7 +79,8 @@ def run(
     form = settings.profile_named(profile)
     if form is None:
         raise NotFound("profile", profile)
-    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device, form)
+    priors = [_prior(text) for text in prior or ()]
+    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device, form, priors)
     for path in written.left_out:
         typer.echo(f"left out, for it is no DICOM file: {path}", err=True)
     if as_json:
@@ -86,3 +93,10 @@ def run(
     )
     for path in written.files:
         typer.echo(path)
+
+
+def _prior(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.partition("=")
+    if not separator or not Path(folder).is_dir():
+        raise typer.BadParameter(f"{text!r} is no name of a prior, = and a folder", param_hint="--prior")
+    return name, Path(folder)

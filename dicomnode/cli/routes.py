@@ -19,12 +19,15 @@ from dicomnode.cli.common import (
     print_table,
     shown,
 )
+from dicomnode.cli.pausing import add_pausing
 from dicomnode.config import load_config
 from dicomnode.model.instance import AssociationFacts
+from dicomnode.model.queue import PauseKind
 from dicomnode.rules.rule import ConditionVerdict
 from dicomnode.services.routing import Decision, RouteTable, series_of_folder
 
 app = typer.Typer(help="Routes: which series go to which pipeline.", no_args_is_help=True)
+add_pausing(app, PauseKind.ROUTE, lambda config: [route.name for route in config.route])
 
 _MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]?[/]"}
 

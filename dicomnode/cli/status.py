@@ -36,10 +36,9 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say where studies are: received, complete, routed, run, delivered."""
-    database = stores_of(config).database
-    destinations = [destination.name for destination in load_config(config).destination]
-    counts = administration.describe_all(database, destinations)
-    studies = administration.describe_studies(database, what, limit)
+    database, settings = stores_of(config).database, load_config(config)
+    counts = administration.describe_all(database, [each.name for each in settings.destination])
+    studies = administration.describe_studies(database, what, limit, settings.limits)
     if what is not None and not studies:
         raise NotFound("study", what)
     if as_json:
@@ -60,11 +59,16 @@ def _summary(counts: dict[str, Any]) -> str:
         f"{waiting} deliveries wait for {name!r}, which is no destination any more\n"
         for name, waiting in counts["stranded"].items()
     ]
+    paused = [
+        f"{shown(each['kind'])} {shown(each['name'])!r} is paused by {shown(each['actor'])} "
+        f"since {shown(each['at'])}: {shown(each['reason']) or 'no reason was given'}\n"
+        for each in counts["paused"]
+    ]
     return (
         f"studies: {counts['studies']}  ·  series: {counts['series']}, {counts['series_open']} still arriving"
         f"  ·  instances: {counts['instances']}\n"
         f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
-        f"announcements: {states(counts['announcements'])}\n" + "".join(stranded)
+        f"announcements: {states(counts['announcements'])}\n" + "".join([*stranded, *paused])
     )
 
 
@@ -117,6 +121,8 @@ def _job(branch: Tree, job: dict[str, Any]) -> None:
             ("attempt", job["attempt"]),
             ("", ": ".join(filter(None, (job["reason_code"], job["reason"])))),
             ("since", job["updated_at"]),
+            ("place", job["place"]),
+            ("expected", job["expected_at"] or job["note"]),
         )
     )
     for result in job["results"]:

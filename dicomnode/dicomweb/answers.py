@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from dicomnode.dicomweb.ranges import wanted_ranges
+
 _CHUNK = 1 << 20
 _SMALL = 1 << 18
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,12 @@ Content = FileSlice | bytes
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a multipart body; `location` is its own URL."""
+    """One part of a multipart body; `location` is its own URL, `place` its Content-Range in a whole."""
 
     media_type: str
     content: Content
     location: str = ""
+    place: str = ""
 
 
 def multipart(kind: str, parts: Iterable[Part], size: int | None, etag: str) -> StreamingResponse:
@@ -66,15 +67,18 @@ def multipart(kind: str, parts: Iterable[Part], size: int | None, etag: str) -> 
 
 def multipart_of_known_size(kind: str, parts: Sequence[Part], etag: str) -> StreamingResponse:
     """The same where each part is at hand: its length can be told before it is sent."""
-    heads = sum(len(_head("0" * 32, part)) + 2 for part in parts)
-    size = heads + sum(length_of(part.content) for part in parts) + len(_end("0" * 32))
-    return multipart(kind, parts, size, etag)
+    return multipart(kind, parts, _size(parts), etag)
 
 
 def after(first: Part, others: Iterable[Part]) -> Iterator[Part]:
     """`first`, which was made before the answer began, then the others."""
     yield first
     yield from others
+
+
+def _size(parts: Sequence[Part]) -> int:
+    heads = sum(len(_head("0" * 32, part)) + 2 for part in parts)
+    return heads + sum(length_of(part.content) for part in parts) + len(_end("0" * 32))
 
 
 def _body(boundary: str, parts: Iterable[Part]) -> Iterator[bytes]:
@@ -90,7 +94,8 @@ def _body(boundary: str, parts: Iterable[Part]) -> Iterator[bytes]:
 
 def _head(boundary: str, part: Part) -> bytes:
     location = f"Content-Location: {part.location}\r\n" if part.location else ""
-    return f"--{boundary}\r\nContent-Type: {part.media_type}\r\n{location}\r\n".encode()
+    place = f"Content-Range: {part.place}\r\n" if part.place else ""
+    return f"--{boundary}\r\nContent-Type: {part.media_type}\r\n{location}{place}\r\n".encode()
 
 
 def _end(boundary: str) -> bytes:
@@ -112,18 +117,58 @@ def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def single(request: Request, media_type: str, content: Content, etag: str) -> Response:
-    """One representation, or the bytes of it that a Range header asks for (RFC 9110 14)."""
+    """One representation, or the bytes of it that a Range header asks for; several in parts (RFC 9110 14)."""
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Vary": "Accept"}
-    whole = length_of(content)
-    wanted = _wanted_range(request, whole, etag)
-    if wanted is None:
+    pieces = _pieces(request, Part(media_type, content), etag)
+    if pieces is None:
         return _stream(content, 200, media_type, headers)
-    first, length = wanted
-    if length <= 0:
-        return Response(status_code=416, headers={"Content-Range": f"bytes */{whole}"})
-    headers["Content-Range"] = f"bytes {first}-{first + length - 1}/{whole}"
-    part = content[first : first + length] if isinstance(content, bytes) else content.cut(first, length)
-    return _stream(part, 206, media_type, headers)
+    if not pieces:
+        return _no_such_bytes(content)
+    if len(pieces) > 1:
+        return _in_parts(pieces, headers, "multipart/byteranges")
+    headers["Content-Range"] = pieces[0].place
+    return _stream(pieces[0].content, 206, media_type, headers)
+
+
+def ranges_in_parts(request: Request, part: Part, etag: str) -> Response | None:
+    """The same for who takes only multipart/related (PS3.18 8.4.3); None where no range is asked for."""
+    pieces = _pieces(request, part, etag)
+    if pieces is None:
+        return None
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Vary": "Accept"}
+    kind = part.media_type.partition(";")[0]
+    whole = part.content
+    return (
+        _in_parts(pieces, headers, f'multipart/related; type="{kind}"') if pieces else _no_such_bytes(whole)
+    )
+
+
+def _pieces(request: Request, part: Part, etag: str) -> list[Part] | None:
+    """A part for each range that is asked for; None where that is the whole."""
+    if request.headers.get("if-range", etag) != etag:
+        return None
+    whole = length_of(part.content)
+    ranges = wanted_ranges(request.headers.get("range", ""), whole)
+    if ranges is None:
+        return None
+    return [
+        replace(part, content=_cut(part.content, *each), place=f"bytes {each[0]}-{sum(each) - 1}/{whole}")
+        for each in ranges
+    ]
+
+
+def _cut(content: Content, first: int, length: int) -> Content:
+    return content[first : first + length] if isinstance(content, bytes) else content.cut(first, length)
+
+
+def _no_such_bytes(content: Content) -> Response:
+    return Response(status_code=416, headers={"Content-Range": f"bytes */{length_of(content)}"})
+
+
+def _in_parts(pieces: Sequence[Part], headers: dict[str, str], kind: str) -> Response:
+    boundary = uuid4().hex
+    headers["Content-Length"] = str(_size(pieces))
+    return StreamingResponse(_joined(_body(boundary, pieces)), 206, headers, f"{kind}; boundary={boundary}")
 
 
 def _stream(content: Content, status: int, media_type: str, headers: dict[str, str]) -> Response:
@@ -131,19 +176,6 @@ def _stream(content: Content, status: int, media_type: str, headers: dict[str, s
         return Response(content, status, headers, media_type)
     headers["Content-Length"] = str(content.length)
     return StreamingResponse(content.chunks(), status, headers, media_type)
-
-
-def _wanted_range(request: Request, whole: int, etag: str) -> tuple[int, int] | None:
-    """First byte and length; no length where there are no such bytes; None for the whole."""
-    found = _RANGE.fullmatch(request.headers.get("range", "").strip())
-    if found is None or not any(found.groups()) or request.headers.get("if-range", etag) != etag:
-        return None
-    if not found[1]:
-        length = min(int(found[2]), whole)
-        return whole - length, length
-    first = int(found[1])
-    last = min(int(found[2]), whole - 1) if found[2] else whole - 1
-    return first, last - first + 1
 
 
 def length_of(content: Content) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -25,9 +26,11 @@ from starlette.routing import BaseRoute, Mount
 from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicomnode.dicomweb.hosts import is_own_host
 from dicomnode.dicomweb.limits import LimitedRequests
-from dicomnode.dicomweb.status import RETRY_AFTER_S, http_status
-from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden
+from dicomnode.dicomweb.rate import RequestRate
+from dicomnode.dicomweb.status import RETRY_AFTER_S, RETRY_RATE_S, http_status
+from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden, Misdirected, TooManyRequests
 
 log = structlog.get_logger()
 
@@ -53,13 +56,19 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """`maximum_request`: bytes of a body. `body_timeout_s`: how long a client may be silent in one."""
+    """`host_names`: by which names the node may be called, in lower case, beside addresses and localhost.
+
+    `maximum_request`: bytes of a body. `body_timeout_s`: how long a client may be silent in one.
+    `requests_per_second`: of one address.
+    """
 
     path: str
     accept: tuple[Admission, ...]
     cors_origins: tuple[str, ...] = ()
+    host_names: frozenset[str] = frozenset()
     maximum_request: int = 4_000_000_000
     body_timeout_s: float = 60.0
+    requests_per_second: int = 1000
 
 
 def create_app(
@@ -74,7 +83,7 @@ def create_app(
         Middleware(
             LimitedRequests, maximum=settings.maximum_request, silence_limit_s=settings.body_timeout_s
         ),
-        Middleware(_Edge, accept=settings.accept, on_disk_failed=on_disk_failed),
+        Middleware(_Edge, settings=settings, on_disk_failed=on_disk_failed),
     ]
     if settings.cors_origins:
         middleware.insert(
@@ -107,8 +116,9 @@ def client_ae_title(request: Request) -> str:
 class _Edge:
     """The edge of a request: who is not admitted gets no further; whatever is raised below is answered."""
 
-    def __init__(self, app: ASGIApp, accept: Sequence[Admission], on_disk_failed: Callable[[], None]) -> None:
-        self._app, self._accept, self._on_disk_failed = app, accept, on_disk_failed
+    def __init__(self, app: ASGIApp, settings: WebSettings, on_disk_failed: Callable[[], None]) -> None:
+        self._app, self._settings, self._on_disk_failed = app, settings, on_disk_failed
+        self._rate = RequestRate(settings.requests_per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -138,7 +148,7 @@ class _Edge:
         try:
             self._admit(scope)
             await self._app(scope, receive, send)
-        except Forbidden as error:
+        except (Forbidden, Misdirected, TooManyRequests) as error:
             _answer(error)
             await send({"type": "websocket.close", "code": WS_1008_POLICY_VIOLATION})
         except Exception as error:  # noqa: BLE001  the one edge
@@ -147,9 +157,14 @@ class _Edge:
             _answer(error)
 
     def _admit(self, scope: Scope) -> None:
+        host = Headers(scope=scope).get("host")
+        # No browser leaves it out.
+        if host is not None and not is_own_host(host, self._settings.host_names):
+            raise Misdirected
         address = _address(scope)
-        for rule in self._accept:
+        for rule in self._settings.accept:
             if address in rule.network:
+                self._rate.take(address)
                 scope.setdefault("state", {})["ae_title"] = "" if rule.ae_title == "*" else rule.ae_title
                 return
         raise Forbidden(str(address))
@@ -159,8 +174,9 @@ def _answer(error: Exception) -> PlainTextResponse:
     if isinstance(error, DicomnodeError):
         status = http_status(error)
         log.warning("request.refused", status=status, reason=type(error).__name__)
-        retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
-        return PlainTextResponse(f"{error}\n", status, headers=retry)
+        retry_s = {429: RETRY_RATE_S, 503: RETRY_AFTER_S}.get(status)
+        headers = {"Retry-After": str(retry_s)} if retry_s else None
+        return PlainTextResponse(f"{error}\n", status, headers=headers)
     # A traceback's text could hold a tag value; its place cannot.
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}:{frame.lineno}"

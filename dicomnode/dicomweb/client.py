@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,19 +71,25 @@ class WebClient:
 
     def listed_instances(self, StudyInstanceUID: str, SeriesInstanceUID: str) -> frozenset[str]:
         """The SOP Instance UIDs that the service lists for one series. Raises WebError."""
-        url = f"{self._url}/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances"
-        found: set[str] = set()
+        path = f"/studies/{StudyInstanceUID}/series/{SeriesInstanceUID}/instances"
+        found = self.search(path, {"includefield": _SOP_INSTANCE}, _SOP_INSTANCE)
+        return frozenset(
+            uid for uid, match in found.items() if _value(match, _SERIES) in ("", SeriesInstanceUID)
+        )
+
+    def search(self, path: str, parameters: Mapping[str, str], unique: str) -> dict[str, Any]:
+        """The matches of a search, in the DICOM JSON model, each by the value of its unique key (a tag).
+
+        Raises WebError.
+        """
+        found: dict[str, Any] = {}
         offset = 0
         while True:
-            page = self._page(url, offset)
-            listed = {
-                _value(match, _SOP_INSTANCE)
-                for match in page
-                if _value(match, _SERIES) in ("", SeriesInstanceUID)
-            }
+            page = self._page(self._url + path, {**parameters, "limit": PAGE, "offset": offset})
+            listed = {uid: match for match in page if (uid := _value(match, unique))}
             # A service may give fewer than were asked for, or not know of offsets: only what is new counts.
-            if listed <= found:
-                return frozenset(found - {""})
+            if listed.keys() <= found.keys():
+                return found
             found |= listed
             offset += len(page)
 
@@ -102,8 +108,7 @@ class WebClient:
         except httpx.HTTPError as error:
             raise WebUnreachable(f"no answer: {type(error).__name__}") from None
 
-    def _page(self, url: str, offset: int) -> list[Any]:
-        parameters: dict[str, str | int] = {"includefield": _SOP_INSTANCE, "limit": PAGE, "offset": offset}
+    def _page(self, url: str, parameters: Mapping[str, str | int]) -> list[Any]:
         request = self._client.build_request("GET", url, params=parameters, headers={"Accept": JSON})
         status, body = self._answer(request)
         if status == httpx.codes.NO_CONTENT:

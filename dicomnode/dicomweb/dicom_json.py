@@ -26,7 +26,8 @@ for those, as for the coordinates in a report, in the metadata itself."""
 _INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _FLOAT_VRS = frozenset({"DS", "FD", "FL"})
 _PIXEL_DATA = 0x7FE00010
-_PIXELS = frozenset({(0x7FE00008,), (0x7FE00009,), (_PIXEL_DATA,)})
+PIXELS = frozenset({(0x7FE00008,), (0x7FE00009,), (_PIXEL_DATA,)})
+"""Where pixel data stand."""
 _UNICODE = "ISO_IR 192"
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 INLINE_LIMIT = 1024
@@ -48,6 +49,18 @@ def to_json(ds: Dataset, bulk_uri: Callable[[Path], str] | None = None, path: Pa
     return model
 
 
+def bulk_paths(ds: Dataset) -> list[Path]:
+    """The ways to all values that stand behind a URI in the model."""
+    found: list[Path] = []
+
+    def note(way: Path) -> str:
+        found.append(way)
+        return ""
+
+    to_json(ds, note)
+    return found
+
+
 def attribute(tag: int, vr: str, values: Iterable[Any]) -> dict[str, dict[str, Any]]:
     """One attribute from text or numbers as a database holds them; without values where there are none."""
     written = [_value(vr, value) for value in values]
@@ -58,9 +71,9 @@ def attribute(tag: int, vr: str, values: Iterable[Any]) -> dict[str, dict[str, A
 def _attribute(
     ds: Dataset, tag: BaseTag, bulk_uri: Callable[[Path], str] | None, path: Path
 ) -> dict[str, Any]:
-    raw = ds.get_item(tag)
+    raw = ds.get_item(tag, keep_deferred=True)
     vr = _vr(raw)
-    if bulk_uri is not None and (path in _PIXELS or (vr in BINARY_VRS and _is_deferred(raw))):
+    if bulk_uri is not None and (path in PIXELS or (vr in BINARY_VRS and _is_deferred(raw))):
         return {"vr": vr, "BulkDataURI": bulk_uri(path)}
     try:
         element = ds[tag]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -78,6 +80,13 @@ def wanted_instances(request: Request) -> list[Wanted]:
 def wanted_frames(request: Request) -> list[Wanted]:
     """The forms of frames that are accepted: plain or compressed. Raises NotAcceptable."""
     return _wanted(request, _FRAME_MEDIA, OCTET_STREAM)
+
+
+def is_plain(form: Wanted, stored: UID) -> bool:
+    """True where pixels are wanted without any encoding; as they are stored, too, where they have none."""
+    if form.syntax == AS_STORED:
+        return not stored.is_encapsulated
+    return form.media_type == OCTET_STREAM and form.syntax in ("", ExplicitVRLittleEndian)
 
 
 def media_type_of(syntax: str) -> str:

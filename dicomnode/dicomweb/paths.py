@@ -32,3 +32,8 @@ def base_url(request: Request) -> str:
     if server is not None and place == server[0]:
         place = f"{place}:{server[1]}"
     return f"{request.url.scheme}://{place}{request.scope.get('root_path', '')}"
+
+
+def way_in_url(way: tuple[int, ...]) -> str:
+    """The way to an element: tags in eight digits, the numbers of items as they are; they alternate."""
+    return "/".join(str(part) if place % 2 else f"{part:08X}" for place, part in enumerate(way))

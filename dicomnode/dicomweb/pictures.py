@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from PIL import Image
+from pydicom.dataset import Dataset
 
 from dicomnode.dicomweb.media import MediaType
 from dicomnode.dicomweb.negotiation import MULTIPART
 from dicomnode.errors import BadRequest, NotAcceptable
+from dicomnode.imaging.elements import number_of
 from dicomnode.imaging.frames import FrameFile
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.imaging.rendering import Picture, Window, WindowFunction, render
 
-JPEG, PNG = "image/jpeg", "image/png"
-_PIL_FORMATS = {JPEG: "JPEG", PNG: "PNG"}
+JPEG, PNG, GIF = "image/jpeg", "image/png", "image/gif"
+_PIL_FORMATS = {JPEG: "JPEG", PNG: "PNG", GIF: "GIF"}
 _FUNCTIONS: dict[str, WindowFunction] = {
     "linear": "LINEAR",
     "linear-exact": "LINEAR_EXACT",
@@ -25,6 +27,9 @@ _FUNCTIONS: dict[str, WindowFunction] = {
 }
 _QUALITY = 90
 _LARGEST = 8192
+_MOVING_PIXELS = 200_000_000
+"""So many in all frames of a GIF: they are held until the last one is known."""
+_FRAME_TIME_MS = 100.0
 _KNOWN = frozenset({"accept", "annotation", "charset", "iccprofile", "quality", "viewport", "window"})
 
 
@@ -50,15 +55,30 @@ class Rendering:
 
 
 def encode(file: FrameFile, number: int, rendering: Rendering) -> bytes:
-    """One frame as a JPEG or PNG. Raises NotAcceptable where its pixels cannot be rendered."""
-    try:
-        picture = render(file, number, rendering.window)
-    except UNREADABLE:
-        raise NotAcceptable(("other forms of it than a picture",)) from None
-    image = _shown(picture, rendering.viewport)
+    """One frame as a JPEG, PNG or GIF. Raises NotAcceptable where its pixels cannot be rendered."""
+    image = _image(file, number, rendering)
     buffer = BytesIO()
     image.save(buffer, _PIL_FORMATS[rendering.media_type], quality=rendering.quality)
     return buffer.getvalue()
+
+
+def animate(file: FrameFile, rendering: Rendering) -> bytes:
+    """All frames as one GIF, as fast as the header says (PS3.3 C.7.6.5). Raises NotAcceptable."""
+    first = _image(file, 1, rendering)
+    if first.width * first.height * file.count > _MOVING_PIXELS:
+        raise NotAcceptable((JPEG, PNG, f"{GIF} of fewer or smaller frames"))
+    others = (_image(file, number, rendering) for number in range(2, file.count + 1))
+    buffer = BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=_frame_time(file.ds), loop=0)
+    return buffer.getvalue()
+
+
+def _frame_time(ds: Dataset) -> float:
+    """Milliseconds that a frame is shown."""
+    if (time := number_of(ds, "FrameTime") or 0) > 0:
+        return time
+    rates = (number_of(ds, keyword) or 0 for keyword in ("RecommendedDisplayFrameRate", "CineRate"))
+    return next((1000 / rate for rate in rates if rate > 0), _FRAME_TIME_MS)
 
 
 def parse_rendering(parameters: Mapping[str, str], media_type: str) -> Rendering:
@@ -102,13 +122,13 @@ def size_of(width: str, height: str) -> tuple[int, int]:
 
 
 def picture_type(ranges: Sequence[MediaType]) -> str:
-    """JPEG, or PNG where it is wanted more."""
+    """JPEG, or PNG or GIF where that is wanted more."""
     for each in ranges:
         wanted = each.parameters.get("type", "") if each.essence == MULTIPART else each.essence
-        for offer in (JPEG, PNG):
+        for offer in (JPEG, PNG, GIF):
             if each.quality > 0 and (wanted in ("*/*", "image/*", offer) or each.essence == "*/*"):
                 return offer
-    raise NotAcceptable((JPEG, PNG))
+    raise NotAcceptable((JPEG, PNG, GIF))
 
 
 def _window(text: str | None) -> Window | None:
@@ -134,6 +154,14 @@ def _number(name: str, text: str) -> float:
     if not re.fullmatch(r"[-+]?\d{1,9}(\.\d{1,9})?([eE][-+]?\d)?", text):
         raise BadRequest(f"{name} has numbers only")
     return float(text)
+
+
+def _image(file: FrameFile, number: int, rendering: Rendering) -> Image.Image:
+    try:
+        picture = render(file, number, rendering.window)
+    except UNREADABLE:
+        raise NotAcceptable(("other forms of it than a picture",)) from None
+    return _shown(picture, rendering.viewport)
 
 
 def _shown(picture: Picture, viewport: Viewport) -> Image.Image:

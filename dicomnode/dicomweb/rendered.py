@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from pydicom import dcmread
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from dicomnode.dicomweb.answers import Part, after, etag_of, multipart, not_modified
+from dicomnode.dicomweb.documents import document, document_type, is_document
 from dicomnode.dicomweb.negotiation import accepted
 from dicomnode.dicomweb.paths import above
-from dicomnode.dicomweb.pictures import Rendering, encode, parse_rendering, picture_type
+from dicomnode.dicomweb.pictures import GIF, Rendering, animate, encode, parse_rendering, picture_type
 from dicomnode.dicomweb.pixels import frame_numbers, open_frames
 from dicomnode.dicomweb.wado import LEVELS, Instances, Locate
 from dicomnode.errors import NotFound
 from dicomnode.imaging.frames import FrameFile
+from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import StoredInstance
 
 _THUMBNAIL = "128,128"
@@ -36,32 +39,51 @@ class _Renderer:
         self._instances, self._locate = instances, locate
 
     def rendered(self, request: Request) -> Response:
-        """Of an instance one frame, the first unless others are named; of a series a frame of each image."""
+        """Of an instance one frame, the first unless others are named, or all of them as a GIF; of a series a
+        frame of each image. Of a report its text."""
+        found = self._instances(above(request))
+        whole = "instance" in request.path_params and "frames" not in request.path_params
+        if whole and is_document(found[0].SOPClassUID):
+            return self._document(request, found[0])
         rendering = parse_rendering(request.query_params, picture_type(accepted(request)))
         if "instance" in request.path_params:
             return self._answer(
-                request, rendering, lambda found: self._of_instance(request, found, rendering)
+                request, found, rendering, lambda: self._of_instance(request, found, rendering)
             )
-        return self._answer(request, rendering, lambda found: self._of_all(found, rendering))
+        return self._answer(request, found, rendering, lambda: self._of_all(found, rendering))
 
     def thumbnail(self, request: Request) -> Response:
         """The picture in the middle stands for all."""
         parameters = {"viewport": _THUMBNAIL, **request.query_params}
         rendering = parse_rendering(parameters, picture_type(accepted(request)))
-        return self._answer(request, rendering, lambda found: self._middle(request, found, rendering))
+        found = self._instances(above(request))
+        return self._answer(request, found, rendering, lambda: self._middle(request, found, rendering))
+
+    def _document(self, request: Request, instance: StoredInstance) -> Response:
+        media_type = document_type(instance.SOPClassUID, accepted(request))
+        etag = etag_of(instance.sha256, media_type)
+        unchanged = not_modified(request, etag)
+        if unchanged is not None:
+            return unchanged
+        try:
+            ds = dcmread(self._locate(instance.sha256))
+        except UNREADABLE:
+            raise NotFound("document", "here") from None
+        headers = {"ETag": etag, "Vary": "Accept", "Content-Security-Policy": "sandbox; default-src 'none'"}
+        return Response(document(ds, media_type), headers=headers, media_type=media_type)
 
     def _answer(
         self,
         request: Request,
+        found: Sequence[StoredInstance],
         rendering: Rendering,
-        pictures: Callable[[Sequence[StoredInstance]], Iterator[bytes]],
+        pictures: Callable[[], Iterator[bytes]],
     ) -> Response:
-        found = self._instances(above(request))
         etag = etag_of(request.url.path, *(each.sha256 for each in found), rendering)
         unchanged = not_modified(request, etag)
         if unchanged is not None:
             return unchanged
-        media_type, made = rendering.media_type, pictures(found)
+        media_type, made = rendering.media_type, pictures()
         first = next(made, None)
         if first is None:
             raise NotFound("picture", "here")
@@ -78,6 +100,8 @@ class _Renderer:
     ) -> Iterator[bytes]:
         numbers = frame_numbers(request.path_params.get("frames", "1"))
         file = open_frames(self._locate(found[0].sha256), numbers)
+        if rendering.media_type == GIF and "frames" not in request.path_params and file.count > 1:
+            return iter([animate(file, rendering)])
         return (encode(file, number, rendering) for number in numbers)
 
     def _of_all(self, found: Sequence[StoredInstance], rendering: Rendering) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from dicomnode.errors import (
     Forbidden,
     Gone,
     IngestError,
+    Misdirected,
     MissingUID,
     NotAcceptable,
     NotFound,
@@ -22,6 +23,7 @@ from dicomnode.errors import (
     RequestTooSlow,
     StoreError,
     SyntaxRefused,
+    TooManyRequests,
     UIDMismatch,
     UnsupportedMediaType,
     WorkItemConflict,
@@ -31,6 +33,8 @@ from dicomnode.errors import (
 
 RETRY_AFTER_S = 60
 """When a client whose request could not be kept may come again."""
+RETRY_RATE_S = 1
+"""When a client that sent too many requests may."""
 
 STATUS: Mapping[type[DicomnodeError], int] = MappingProxyType(
     {
@@ -47,6 +51,8 @@ STATUS: Mapping[type[DicomnodeError], int] = MappingProxyType(
         Gone: 410,
         RequestTooLarge: 413,
         UnsupportedMediaType: 415,
+        TooManyRequests: 429,
+        Misdirected: 421,
         StoreError: 503,
         DicomnodeError: 500,
     }

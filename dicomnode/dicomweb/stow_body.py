@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from dicomnode.dicomweb.file_head import FileHead, parse_file_head
 from dicomnode.dicomweb.media import DICOM, DICOM_JSON, DICOM_XML, MediaType, parse_media_type
-from dicomnode.dicomweb.multipart import Event, MultipartParser, PartBegins, PartEnds
+from dicomnode.dicomweb.multipart import Event, MultipartParser, PartBegins
 from dicomnode.dicomweb.stow_metadata import BulkData, MetadataInstance, MetadataParts, Scratch
 from dicomnode.dicomweb.stow_outcome import Outcome
 from dicomnode.errors import (
@@ -92,10 +92,8 @@ class StowBody(Generic[Kept]):
         events: Iterable[Event] = (memoryview(block),) if self._parser is None else self._parser.feed(block)
         for event in events:
             if isinstance(event, PartBegins):
+                self._end_part(ahead=True)
                 self._part = self._part_for(event.headers)
-            elif self._part is not None and isinstance(event, PartEnds):
-                self._part.end()
-                self._part = None
             elif self._part is not None and isinstance(event, memoryview):
                 self._part.write(event)
 
@@ -104,9 +102,7 @@ class StowBody(Generic[Kept]):
         self.feed(rest)
         if self._parser is not None:
             self._parser.finish()
-        elif self._part is not None:
-            self._part.end()
-            self._part = None
+        self._end_part(ahead=False)
         for instance in self._metadata.instances():
             self._add(instance)
         self._metadata.discard()
@@ -114,6 +110,15 @@ class StowBody(Generic[Kept]):
         if not self._outcomes:
             raise BadRequest("there is no instance in the body")
         return self._outcomes
+
+    def _end_part(self, *, ahead: bool) -> None:
+        """The part that came last is complete; `ahead`: others follow it.
+
+        The last one is not synced ahead: there is nothing to do meanwhile, and a turn of threads costs more.
+        """
+        if self._part is not None:
+            self._part.end(ahead=ahead)
+            self._part = None
 
     def abandon(self) -> None:
         """Leave nothing of what was not kept."""
@@ -131,9 +136,9 @@ class StowBody(Generic[Kept]):
                 raise InvalidUID(keyword)
         return self._store.begin(Announced(self._association, SOPClassUID, SOPInstanceUID, TransferSyntaxUID))
 
-    def end(self, incoming: Kept) -> None:
+    def end(self, incoming: Kept, *, ahead: bool) -> None:
         """Its data set is complete. Raises IngestError."""
-        incoming.end(ahead=True)
+        incoming.end(ahead=ahead)
         if self._study not in (None, incoming.arrival.study["StudyInstanceUID"]):
             incoming.discard()
             raise UIDMismatch("StudyInstanceUID")
@@ -184,7 +189,7 @@ class StowBody(Generic[Kept]):
             except BaseException:
                 incoming.discard()
                 raise
-            self.end(incoming)
+            self.end(incoming, ahead=True)
         except COSTS_ONE_INSTANCE as error:
             self.refuse(error, *names)
 
@@ -195,8 +200,8 @@ class _Part:
     def write(self, data: memoryview) -> None:
         """Its next bytes."""
 
-    def end(self) -> None:
-        """It is complete."""
+    def end(self, *, ahead: bool) -> None:
+        """It is complete; `ahead`: others follow it."""
 
     def discard(self) -> None:
         """It will never be complete."""
@@ -215,8 +220,8 @@ class _InstancePart(_Part, Generic[Kept]):
     def write(self, data: memoryview) -> None:
         self._attempt(partial(self._write, data))
 
-    def end(self) -> None:
-        self._attempt(self._end)
+    def end(self, *, ahead: bool) -> None:
+        self._attempt(partial(self._end, ahead=ahead))
 
     def discard(self) -> None:
         if self._incoming is not None:
@@ -245,10 +250,10 @@ class _InstancePart(_Part, Generic[Kept]):
         self._incoming = self._body.begin(head.SOPClassUID, head.SOPInstanceUID, head.TransferSyntaxUID)
         self._incoming.write(source[head.length :])
 
-    def _end(self) -> None:
+    def _end(self, *, ahead: bool) -> None:
         if self._incoming is None:
             raise NotDicom("there is no data set")
-        self._body.end(self._incoming)
+        self._body.end(self._incoming, ahead=ahead)
 
 
 class _DocumentPart(_Part):

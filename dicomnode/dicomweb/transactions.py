@@ -70,7 +70,8 @@ QUERY_PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 _MODELS = (DICOM_JSON, parts_of(DICOM_XML))
-_PICTURES = ("image/jpeg", "image/png")
+_PICTURES = ("image/jpeg", "image/png", "image/gif")
+_DOCUMENTS = ("text/html", "text/plain", "application/pdf")
 _CODE_STREAMS = (parts_of(OCTET_STREAM), OCTET_STREAM, "image/jp2", "image/jls", "image/jphc")
 """What every frame can be given as; where it is stored as JPEG or RLE, as that too."""
 _WORKITEM = (DICOM_JSON, DICOM_XML)
@@ -132,10 +133,13 @@ def _of_studies() -> dict[tuple[str, str], Transaction]:
     }
     for path, subject in zip(LEVELS, _SUBJECTS, strict=True):
         found["GET", path] = _retrieve(subject, (parts_of(DICOM), DICOM))
+        found["GET", f"{path}/bulkdata"] = _retrieve(f"{subject}BulkData", (parts_of(OCTET_STREAM),))
+        found["GET", f"{path}/pixeldata"] = _retrieve(f"{subject}PixelData", _CODE_STREAMS)
         found["GET", f"{path}/metadata"] = _retrieve(f"{subject}Metadata", _MODELS)
     for path, subject in zip((*LEVELS, _FRAMES), (*_SUBJECTS, "Frames"), strict=True):
         for kind in ("rendered", "thumbnail"):
-            made = _retrieve(f"{subject}{kind.capitalize()}", _PICTURES, _RENDERING)
+            gives = (*_PICTURES, *_DOCUMENTS) if (path, kind) == (LEVELS[-1], "rendered") else _PICTURES
+            made = _retrieve(f"{subject}{kind.capitalize()}", gives, _RENDERING)
             found["GET", f"{path}/{kind}"] = made
     return found
 

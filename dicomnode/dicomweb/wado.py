@@ -27,7 +27,7 @@ from dicomnode.dicomweb.dicom_json import INLINE_LIMIT, JSONDataset, to_json
 from dicomnode.dicomweb.dicom_xml import to_xml
 from dicomnode.dicomweb.media import DICOM, DICOM_XML
 from dicomnode.dicomweb.negotiation import AS_STORED, Wanted, choose_model, in_order, wanted_instances
-from dicomnode.dicomweb.paths import above, base_url
+from dicomnode.dicomweb.paths import above, base_url, way_in_url
 from dicomnode.errors import NotAcceptable
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.imaging.transcoding import TARGETS, can_decode, transcoded
@@ -139,15 +139,10 @@ def _media_type(syntax: str) -> str:
 def _metadata(instance: StoredInstance, path: Path, base: str) -> JSONDataset:
     ds = dcmread(path, defer_size=INLINE_LIMIT)
     bulk = f"{instance_url(base, instance)}/bulkdata"
-    model = to_json(ds, lambda way: f"{bulk}/{'/'.join(_written(way))}")
+    model = to_json(ds, lambda way: f"{bulk}/{way_in_url(way)}")
     # The transfer syntax is no attribute of the data set; viewers ask for it all the same (PS3.18 8.7.3.5).
     model["00083002"] = {"vr": "UI", "Value": [instance.TransferSyntaxUID]}
     return dict(sorted(model.items()))
-
-
-def _written(way: tuple[int, ...]) -> Iterator[str]:
-    """Tags in eight digits, the numbers of items as they are: they alternate."""
-    return (str(part) if place % 2 else f"{part:08X}" for place, part in enumerate(way))
 
 
 def _json_array(models: Iterator[JSONDataset]) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from dicomnode.dicomweb.answers import etag_of, not_modified, single
 from dicomnode.dicomweb.media import DICOM, parse_accept
 from dicomnode.dicomweb.negotiation import Wanted
 from dicomnode.dicomweb.pictures import (
+    GIF,
     JPEG,
     PNG,
     Rendering,
@@ -72,12 +73,12 @@ def _names(parameters: Mapping[str, str]) -> dict[str, str]:
 def _media_type(request: Request, instance: StoredInstance) -> str:
     """A picture where nothing is said and there is one, else the instance (PS3.18 9.1.2.2.1)."""
     said = request.query_params.get("contentType")
-    offers = (JPEG, PNG, DICOM) if said is None and _is_picture(instance) else (DICOM, JPEG, PNG)
+    offers = (JPEG, PNG, GIF, DICOM) if said is None and _is_picture(instance) else (DICOM, JPEG, PNG, GIF)
     for each in parse_accept(said or request.headers.get("accept") or "*/*"):
         for offer in offers:
             if each.quality > 0 and each.covers(offer):
                 return offer
-    raise NotAcceptable((DICOM, JPEG, PNG))
+    raise NotAcceptable((DICOM, JPEG, PNG, GIF))
 
 
 def _is_picture(instance: StoredInstance) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
@@ -14,10 +15,12 @@ from pynetdicom.events import Event, InterventionEvent
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass
 
+from dicomnode.dimse.command_set import StoreRequest
 from dicomnode.dimse.edge import attempt, refused
 from dicomnode.dimse.negotiation import answer_extended
 from dicomnode.dimse.service import Service
 from dicomnode.dimse.status import SOP_CLASS_NOT_SUPPORTED, SUCCESS
+from dicomnode.dimse.storage import Reception
 from dicomnode.model.instance import AssociationFacts
 
 
@@ -44,6 +47,15 @@ class Dispatch:
         if handler is None:
             return refused("request.refused", facts, SOP_CLASS_NOT_SUPPORTED, event.event.name)
         return handler(event, facts)
+
+    def open_store(self, assoc: Association, context_id: int, request: StoreRequest) -> Reception | None:
+        """What takes the data set of a C-STORE request; None where its context was not accepted."""
+        context = assoc._accepted_cx.get(context_id)
+        if context is None:
+            return None
+        abstract_syntax, transfer_syntax = str(context.abstract_syntax), str(context.transfer_syntax[0])
+        intake = self._services[abstract_syntax].intake
+        return Reception(intake, request, abstract_syntax, transfer_syntax, self._facts(assoc))
 
     def attach(self, assoc: Association) -> None:
         """Make an association one of this receiver: what it may do, before it is negotiated.
@@ -74,10 +86,10 @@ class Dispatch:
 
     def _context(self, abstract: str, offered: Sequence[str]) -> PresentationContext | None:
         service = self._services.get(abstract)
-        syntaxes = service.syntaxes(offered) if service else []
-        if service is None or not syntaxes:
+        if service is None:
             return None
-        context = build_context(abstract, syntaxes)
+        # With a syntax that is not proposed, pynetdicom answers that it is the syntax that does not suit.
+        context = build_context(abstract, service.syntaxes(offered) or [ImplicitVRLittleEndian])
         if service.roles is not None:
             context.scu_role, context.scp_role = service.roles.scu, service.roles.scp
         return context

@@ -106,7 +106,7 @@ def get(
     is counted as failed. Otherwise as `move`.
     """
     model = _model(GET, root)
-    facts = AssociationFacts(uuid4().hex, peer.ae_title, calling_ae, peer.host)
+    facts = AssociationFacts(uuid4().hex, peer.ae_title, calling_ae, peer.host, asked=True)
     store = storage(on_instance).handlers[evt.EVT_C_STORE]
 
     def handle(event: Event) -> int:

@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
 from ssl import SSLContext
 from uuid import uuid4
 
@@ -19,16 +21,19 @@ from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext
 
 from dicomnode.dimse.dispatch import Dispatch
 from dicomnode.dimse.edge import attempt
 from dicomnode.dimse.negotiation import answer_identity, answer_window
 from dicomnode.dimse.presentation import VERIFICATION
 from dicomnode.dimse.pynetdicom_settings import configure_pynetdicom
-from dicomnode.dimse.server import Server
+from dicomnode.dimse.server import Server, SharedServer
 from dicomnode.dimse.service import Service
+from dicomnode.dimse.slots import Slots
 from dicomnode.dimse.sockets import prepare_socket
 from dicomnode.dimse.tls import ListenerTLS, listener_context
+from dicomnode.dimse.upper_layer import adopt
 from dicomnode.dimse.users import Users
 from dicomnode.model.instance import AssociationFacts
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -40,6 +45,8 @@ log = structlog.get_logger()
 ABORT_LIMIT_S = 2.0
 """How long a stop waits for an abort: a peer that stalls in the middle of a PDU holds it up."""
 
+_BY_PROVIDER = 0x02
+"""The source of an A-ABORT (PS3.8 9.3.8)."""
 Rejection = tuple[int, int, int]
 """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 CALLING_NOT_RECOGNIZED: Rejection = (1, 1, 3)
@@ -65,8 +72,10 @@ class AcceptRule:
 class ReceiverSettings:
     """Where to listen, whom to accept, and how long to wait (s).
 
-    `called_ae_titles` are further names that the node answers to. `maximum_pdu` 0 is no limit (PS3.8 D.1).
-    `tls` is a second port; where it is the same one, nobody is heard in the clear.
+    `maximum_associations_per_peer` is for each address. `called_ae_titles` are further names that the node
+    answers to. `maximum_pdu` 0 is no limit (PS3.8 D.1); `maximum_instance`: bytes of a data set. `tls` is a
+    second port; where it is the same one, nobody is heard in the clear. `is_shared`: other processes listen
+    on the same ports; then the limits on associations hold for all that have the same file `slots`.
     """
 
     ae_title: str
@@ -74,13 +83,17 @@ class ReceiverSettings:
     port: int
     accept: tuple[AcceptRule, ...]
     maximum_associations: int = 32
+    maximum_associations_per_peer: int = 32
     maximum_pdu: int = 0
+    maximum_instance: int = 16_384_000_000
     network_timeout_s: float = 60.0
     acse_timeout_s: float = 30.0
     dimse_timeout_s: float = 60.0
     called_ae_titles: tuple[str, ...] = ()
     users: Users = field(default_factory=Users)
     tls: ListenerTLS | None = None
+    is_shared: bool = False
+    slots: Path | None = None
 
 
 class Receiver:
@@ -96,6 +109,8 @@ class Receiver:
         self._dispatch = Dispatch(services, self._facts)
         self._lock = threading.Lock()
         self._associations: dict[Association, AssociationFacts] = {}
+        self._slots = Slots(settings.slots, settings.maximum_associations)
+        self._places: dict[Association, int] = {}
         self._stopping = False
         self._servers: list[Server] = []
 
@@ -145,11 +160,11 @@ class Receiver:
             contexts=[build_context(VERIFICATION)],
             ssl_context=context,
             evt_handlers=[
-                (evt.EVT_CONN_OPEN, prepare_socket, [self._settings.network_timeout_s]),
+                (evt.EVT_CONN_OPEN, self._handle_connection),
                 (evt.EVT_REQUESTED, self._handle_request),
                 *self._dispatch.handlers(),
             ],
-            server_class=Server,
+            server_class=SharedServer if self._settings.is_shared else Server,
         )
         self._servers.append(server)
         threading.Thread(
@@ -179,17 +194,40 @@ class Receiver:
     def _active(self) -> list[Association]:
         """Associations that are not over yet; the others are forgotten."""
         with self._lock:
+            known = self._associations
             self._associations = {
                 assoc: facts
-                for assoc, facts in self._associations.items()
+                for assoc, facts in known.items()
                 if assoc.is_alive() and not (assoc.is_released or assoc.is_aborted)
             }
-            return list(self._associations)
+            over = known.keys() - self._associations.keys()
+            active = list(self._associations)
+        for assoc in over:
+            self._vacate(assoc)
+        return active
+
+    def _vacate(self, assoc: Association) -> None:
+        """Its place is for others."""
+        with self._lock:
+            place = self._places.pop(assoc, None)
+        if place is not None:
+            self._slots.give_back(place)
+
+    def _handle_connection(self, event: Event) -> None:
+        """Make a connection ready before anything is read from it."""
+        prepare_socket(event, self._settings.network_timeout_s)
+        assoc, limit = event.assoc, self._settings.maximum_instance
+        adopt(assoc, partial(self._dispatch.open_store, assoc), limit, partial(self._vacate, assoc))
 
     def _handle_request(self, event: Event) -> None:
         """Accept or reject an association, before anything of it is negotiated (PS3.8 7.1)."""
         assoc = event.assoc
         request = assoc.requestor.primitive
+        if not _is_whole(request.presentation_context_definition_list):
+            log.warning("association.aborted", address=str(_plain(assoc.requestor.address)))
+            assoc.acse.send_abort(_BY_PROVIDER)
+            assoc.kill()
+            return
         facts = AssociationFacts(
             key=uuid4().hex,
             calling_ae=str(request.calling_ae_title).strip(),
@@ -225,14 +263,24 @@ class Receiver:
         return None if self._settings.users.admit(assoc.requestor.user_identity) else USER_NOT_RECOGNIZED
 
     def _register(self, assoc: Association, facts: AssociationFacts) -> Rejection | None:
-        active = len(self._active())
+        self._active()
         with self._lock:
             if self._stopping:
                 return TEMPORARY_CONGESTION
-            if active >= self._settings.maximum_associations:
+            place = self._slots.take(facts.address, self._settings.maximum_associations_per_peer)
+            if place is None:
                 return LOCAL_LIMIT_EXCEEDED
+            self._places[assoc] = place
             self._associations[assoc] = facts
         return None
+
+
+def _is_whole(contexts: Sequence[PresentationContext]) -> bool:
+    """True where each context has a number of its own, a class and a syntax (PS3.8 9.3.2.2)."""
+    numbers = {context.context_id for context in contexts}
+    return 0 < len(numbers) == len(contexts) and all(
+        context.abstract_syntax and context.transfer_syntax for context in contexts
+    )
 
 
 def _hang_up_on_the_silent(server: Server) -> None:

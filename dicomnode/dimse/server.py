@@ -43,6 +43,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]
         self.server_close()
 
 
+class SharedServer(Server):
+    """One of several processes on the same port: the kernel deals out the connections."""
+
+    def server_bind(self) -> None:
+        """Bind, as all the others do."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+
 def _shaken_hands(context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
     """The same connection with TLS; raises OSError where the peer does not manage that in time."""
     connection.settimeout(HANDSHAKE_LIMIT_S)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationFacts:
-    """Who brought an instance; `key` is unique to one association (or one STOW-RS request)."""
+    """Who brought an instance; `key` is unique to one association (or one STOW-RS request).
+
+    `asked`: this node had asked for what came: by C-GET, C-MOVE or WADO-RS.
+    """
 
     key: str
     calling_ae: str
     called_ae: str
     address: str
+    asked: bool = False
+
+    def moved_for(self, originator: str | None) -> AssociationFacts:
+        """The same of an instance that came for the C-MOVE of an AE title (PS3.7 9.1.1.1).
+
+        What one association brings for a C-MOVE of this node's, and what it brings of its own, is told apart.
+        """
+        if not originator or originator.strip() != self.called_ae.strip():
+            return self
+        return replace(self, key=f"{self.key[:58]} asked", asked=True)
 
 
 @dataclass(frozen=True, slots=True)

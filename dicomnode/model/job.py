@@ -36,6 +36,8 @@ class JobEvent(StrEnum):
     EXPIRE = "expire"
     CANCEL = "cancel"
     RETRY = "retry"
+    OVERDUE = "overdue"
+    RERUN = "rerun"
 
 
 TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
@@ -44,6 +46,7 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.READY, JobEvent.CLAIM): JobState.LEASED,
     (JobState.READY, JobEvent.HOLD): JobState.HELD,
     (JobState.READY, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.READY, JobEvent.OVERDUE): JobState.DEAD,
     (JobState.LEASED, JobEvent.FINISH): JobState.DONE,
     (JobState.LEASED, JobEvent.REFUSE): JobState.REFUSED,
     (JobState.LEASED, JobEvent.FAIL): JobState.RETRY_WAIT,
@@ -55,16 +58,27 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (JobState.RETRY_WAIT, JobEvent.CLAIM): JobState.LEASED,
     (JobState.RETRY_WAIT, JobEvent.HOLD): JobState.HELD,
     (JobState.RETRY_WAIT, JobEvent.CANCEL): JobState.CANCELLED,
+    (JobState.RETRY_WAIT, JobEvent.OVERDUE): JobState.DEAD,
     (JobState.DEAD, JobEvent.RETRY): JobState.READY,
     (JobState.REFUSED, JobEvent.RETRY): JobState.READY,
     (JobState.CANCELLED, JobEvent.RETRY): JobState.READY,
+    (JobState.DONE, JobEvent.RERUN): JobState.DONE,
+    (JobState.REFUSED, JobEvent.RERUN): JobState.REFUSED,
+    (JobState.DEAD, JobEvent.RERUN): JobState.DEAD,
+    (JobState.CANCELLED, JobEvent.RERUN): JobState.CANCELLED,
 }
 
 SETTLED = frozenset({JobState.DONE, JobState.REFUSED, JobState.DEAD, JobState.CANCELLED})
 """No worker will touch a job in one of these again unless an administrator says so."""
 
+WAITING = frozenset(state for state, event in TRANSITIONS if event is JobEvent.CLAIM)
+"""Where a job can be claimed from."""
+
 PATIENT_CONFLICT = "instances of this study name different patients"
 """Why a job is held until an administrator has looked."""
+
+AWAITS_PRIORS = "AWAITS_PRIORS"
+"""Why a job is held until the priors that its pipeline asks for are here, or the time for them is over."""
 
 
 def advance(state: JobState, event: JobEvent) -> JobState:
@@ -89,6 +103,21 @@ class Priority(StrEnum):
         return tuple(Priority).index(self)
 
 
+HEAD_START_S = {
+    Priority.STAT: 86_400.0,
+    Priority.HIGH: 7_200.0,
+    Priority.ROUTINE: 0.0,
+    Priority.LOW: -28_800.0,
+}
+"""So many seconds earlier than it came a job counts as come: each waits behind a bounded number of others."""
+
+
+def head_start_s(priority: Priority, deadline_s: float | None) -> float:
+    """The head start of a job that is to begin within `deadline_s`: the sooner, the more like stat."""
+    own = HEAD_START_S[priority]
+    return own if deadline_s is None else max(own, HEAD_START_S[Priority.STAT] - deadline_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to work on one row until it expires; `fence` grows with each claim."""
@@ -99,7 +128,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be inserted: one pipeline on one frozen input set."""
+    """A job to be inserted: one pipeline on one frozen input set.
+
+    `priors`: what is sought for it before it may run.
+    """
 
     key: str
     completion_id: int
@@ -114,6 +146,8 @@ class NewJob:
     send_to: tuple[str, ...]
     notify: tuple[str, ...]
     held_reason: str | None
+    deadline_s: float | None
+    priors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +173,7 @@ class Job:
     notify: tuple[str, ...]
     reason_code: str | None
     reason: str | None
+    deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
 

@@ -69,6 +69,25 @@ class Select(_Section):
     when: str
 
 
+class Prior(_Section):
+    """An earlier series of the same patient that the pipeline takes beside its input, the latest that suits.
+
+    `when` is CEL over `prior` and `series`. The bundle finds the latest under `name`, the one before it under
+    `<name>_2`, and so on, up to `count`. Where a `required` one is missing, the job is refused.
+    """
+
+    name: Identifier
+    when: str
+    within_days: Annotated[int, Field(ge=1, le=36_525)] | None = None
+    count: Annotated[int, Field(ge=1, le=8)] = 1
+    required: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names under which a bundle finds them, the latest first."""
+        return tuple(f"{self.name}_{place}" if place > 1 else self.name for place in range(1, self.count + 1))
+
+
 class Segment(_Section):
     """One segment: its value in the label map, and how it is called, coded and coloured.
 
@@ -179,6 +198,8 @@ class Question(_Section):
 
 MOST_MAPS = 9
 """More would need SeriesNumbers that are another job's."""
+_OF_A_RUN = frozenset({"image", "pred"})
+"""Under which a bundle finds its input, and leaves its label map."""
 _OF_THE_NODE = frozenset({ResultRole.NOTICE, ResultRole.WITHDRAWAL})
 _IN_THE_PATIENT = frozenset({ResultRole.PARAMETRIC_MAP, ResultRole.DERIVED, ResultRole.RTSTRUCT})
 
@@ -189,6 +210,7 @@ class Manifest(_Section):
     pipeline: PipelineSection
     algorithm: Algorithm
     select: Select | None = None
+    prior: tuple[Prior, ...] = ()
     require: tuple[Condition, ...] = ()
     segment: tuple[Segment, ...] = ()
     mark: tuple[Mark, ...] = ()
@@ -201,8 +223,12 @@ class Manifest(_Section):
     @model_validator(mode="after")
     def _things_are_told_apart(self) -> Manifest:
         _require_distinct("segments", "label", [str(segment.label) for segment in self.segment])
-        for what in ("segment", "mark", "map", "question", "value"):
+        for what in ("prior", "segment", "mark", "map", "question", "value"):
             _require_distinct(f"{what}s", "name", [item.name for item in getattr(self, what)])
+        beside = [item.name for what in ("mark", "map", "question", "value") for item in getattr(self, what)]
+        keys = [key for prior in self.prior for key in prior.keys]
+        if taken := sorted({key for key in keys if keys.count(key) > 1} | ({*keys} & {*beside, *_OF_A_RUN})):
+            raise ValueError(f"{taken[0]} is the name of a prior and of something else that a bundle holds")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ from dicomnode.model.manifest import Manifest
 from dicomnode.pipeline.contract import PRED, AnswerError, Problem
 from dicomnode.pipeline.registry import INFERENCE
 
+WINDOWS = "sw_batch_size"
+"""What MONAI's sliding-window inferers call the number of windows that go through the network at once."""
 _FILES = (LoadImage, LoadImaged, SaveImage, SaveImaged)
 
 
@@ -63,15 +65,21 @@ class Bundle:
         self._preprocessing = _in_memory(parser.get_parsed_content("preprocessing"))
         self._postprocessing = _in_memory(parser.get_parsed_content("postprocessing"))
         self._inferer = parser.get_parsed_content("inferer")
+        self._windows = getattr(self._inferer, WINDOWS, None)
 
-    def run(self, volume: Volume, on_stage: Callable[[str], None]) -> Answer:
-        """Run over one volume.
+    def spare_memory(self, *, frugal: bool) -> None:
+        """From the next run on: one sliding window at a time, or as many as the bundle asks for."""
+        if self._windows is not None:
+            setattr(self._inferer, WINDOWS, 1 if frugal else self._windows)
+
+    def run(self, volume: Volume, priors: Mapping[str, Volume], on_stage: Callable[[str], None]) -> Answer:
+        """Run over one volume, with priors beside it under their names.
 
         Raises AnswerError where what it leaves is not what the manifest declares.
         """
         timings: dict[str, float] = {}
         with torch.inference_mode():
-            data = self._timed(timings, on_stage, "preprocess", lambda: self._prepare(volume))
+            data = self._timed(timings, on_stage, "preprocess", lambda: self._prepare(volume, priors))
             data["pred"] = self._timed(timings, on_stage, "forward", lambda: self._forward(data["image"]))
             data = self._timed(timings, on_stage, "postprocess", lambda: self._postprocessing(data))
         declared, geometry = self._manifest, volume.geometry
@@ -88,12 +96,9 @@ class Bundle:
             answers={question.name: str(_left(data, question.name)) for question in declared.question},
         )
 
-    def _prepare(self, volume: Volume) -> dict[str, Any]:
-        array, affine = to_ras_xyz(volume.array, volume.geometry)
-        place = torch.as_tensor(affine)
-        meta = {"original_channel_dim": "no_channel", "original_affine": place, "space": "RAS"}
-        image = MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=place, meta=meta)
-        prepared: dict[str, Any] = self._preprocessing({"image": image})
+    def _prepare(self, volume: Volume, priors: Mapping[str, Volume]) -> dict[str, Any]:
+        given = {"image": _image(volume), **{key: _image(prior) for key, prior in priors.items()}}
+        prepared: dict[str, Any] = self._preprocessing(given)
         return prepared
 
     def _forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -111,6 +116,14 @@ class Bundle:
         done = work()
         timings[stage] = time.monotonic() - started
         return done
+
+
+def _image(volume: Volume) -> MetaTensor:
+    """A volume as a bundle takes it: (X, Y, Z) with its place in RAS, mm."""
+    array, affine = to_ras_xyz(volume.array, volume.geometry)
+    place = torch.as_tensor(affine)
+    meta = {"original_channel_dim": "no_channel", "original_affine": place, "space": "RAS"}
+    return MetaTensor(torch.from_numpy(np.ascontiguousarray(array)), affine=place, meta=meta)
 
 
 def _device(name: str) -> torch.device:

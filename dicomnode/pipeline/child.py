@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -22,6 +22,7 @@ from dicomnode.pipeline.contract import (
     Failed,
     Mark,
     Order,
+    PriorPaths,
     Proceed,
     Progress,
     ProtocolError,
@@ -100,34 +101,45 @@ def _serve(
         pipes.say(Progress.model_validate({"stage": stage}))
 
     started = time.monotonic()
-    volume = _decode(request, manifest, on_stage, pipes)
+    volume = _decode(request, manifest, on_stage)
     decoded = time.monotonic()
+    pipes.say(Decoded(volume=_facts(volume)))
     if not _may_proceed(pipes):
         return
-    answer = _run_upright(bundle, volume, on_stage)
+    proceeded = time.monotonic()
+    priors = {prior.key: _decode(prior, manifest, on_stage) for prior in request.priors}
+    decoding = decoded - started + time.monotonic() - proceeded
+    bundle.spare_memory(frugal=request.frugal)
+    answer = _run_upright(bundle, volume, priors, on_stage)
     measured = time.monotonic()
     done = _done(volume, answer, manifest, scratch, on_stage)
-    timings = {"decode": decoded - started, **answer.timings, "measure": time.monotonic() - measured}
+    timings = {"decode": decoding, **answer.timings, "measure": time.monotonic() - measured}
     pipes.say(done.model_copy(update={"timings": timings}))
 
 
-def _decode(request: Request, manifest: Manifest, on_stage: Callable[[str], None], pipes: _Pipes) -> Volume:
-    from dicomnode.imaging.facts import volume_facts
+def _decode(of: Request | PriorPaths, manifest: Manifest, on_stage: Callable[[str], None]) -> Volume:
     from dicomnode.imaging.inputs import read_input
 
     on_stage("decode")
-    paths, stack = [Path(path) for path in request.paths], request.stack
+    paths, stack = [Path(path) for path in of.paths], of.stack
     choose = (lambda facts: facts["index"] == stack) if stack else None
-    volume = read_input(paths, manifest.pipeline.input, choose)
-    pipes.say(Decoded(volume=VolumeFacts.model_validate(volume_facts(volume))))
-    return volume
+    return read_input(paths, manifest.pipeline.input, choose)
 
 
-def _run_upright(bundle: Bundle, volume: Volume, on_stage: Callable[[str], None]) -> Answer:
+def _facts(volume: Volume) -> VolumeFacts:
+    from dicomnode.imaging.facts import volume_facts
+
+    return VolumeFacts.model_validate(volume_facts(volume))
+
+
+def _run_upright(
+    bundle: Bundle, volume: Volume, priors: Mapping[str, Volume], on_stage: Callable[[str], None]
+) -> Answer:
     """What the bundle finds in an upright stack, on the grid of `volume`, whose stack may be slanted."""
     from dicomnode.imaging.shear import deskew, reskew, reskew_points
 
-    answer, geometry = bundle.run(deskew(volume), on_stage), volume.geometry
+    upright = {key: deskew(prior) for key, prior in priors.items()}
+    answer, geometry = bundle.run(deskew(volume), upright, on_stage), volume.geometry
     return replace(
         answer,
         labels=reskew(answer.labels, geometry),

@@ -154,12 +154,25 @@ class Failed(_Message):
     problem: Problem | None = None
 
 
+class PriorPaths(_Message):
+    """A prior series: the name under which the bundle finds it, and the rest as of a Request."""
+
+    key: Text
+    paths: tuple[str, ...]
+    stack: Annotated[int, Field(ge=0)] = 0
+
+
 class Request(_Message):
-    """One run over the instances at `paths`; `stack` as `imaging.geometry.Geometry` has it."""
+    """One run over the instances at `paths`; `stack` as `imaging.geometry.Geometry` has it.
+
+    `frugal`: with as little memory as can be, for one attempt had too little of it.
+    """
 
     kind: Literal["request"] = "request"
     paths: tuple[str, ...]
     stack: Annotated[int, Field(ge=0)] = 0
+    priors: tuple[PriorPaths, ...] = ()
+    frugal: bool = False
 
 
 class Proceed(_Message):

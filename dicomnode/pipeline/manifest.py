@@ -43,10 +43,15 @@ def _rule_problems(manifest: Manifest, check_rule: Callable[[str], None]) -> lis
             check_rule(manifest.select.when)
         except ConfigError as error:
             problems += [f"select.when: {problem}" for problem in error.problems]
-    for section, conditions in (("require", manifest.require), ("plausible", manifest.plausible)):
-        for number, condition in enumerate(conditions, start=1):
+    rules = {
+        "prior": [prior.when for prior in manifest.prior],
+        "require": [condition.when for condition in manifest.require],
+        "plausible": [condition.when for condition in manifest.plausible],
+    }
+    for section, conditions in rules.items():
+        for number, when in enumerate(conditions, start=1):
             try:
-                check_rule(condition.when)
+                check_rule(when)
             except ConfigError as error:
                 problems += [f"{section}[{number}].when: {problem}" for problem in error.problems]
     return problems

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicomnode.errors import RunCancelled, RunCrashed, RunFailed, RunTimedOut
+from dicomnode.errors import RunCancelled, RunCrashed, RunFailed, RunOutOfMemory, RunTimedOut
 from dicomnode.pipeline.contract import LONGEST_LINE, Order, ProtocolError, Reply, decode_reply, encode
+from dicomnode.pipeline.memory import held_mb
 
 LOOK_S = 0.2
 """How often a wait looks whether it was cancelled."""
+WEIGH_S = 1.0
+"""How often a wait looks how much memory the child holds."""
 EXIT_S = 5.0
 """How long a child that closed its pipe may take to end by itself."""
 STDERR_LIMIT = 256 * 1024
@@ -38,9 +41,14 @@ class Deadline:
 
 
 class ChildProcess:
-    """A process group of its own; what it writes to stderr goes to a file, up to a limit."""
+    """A process group of its own; what it writes to stderr goes to a file, up to a limit.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], stderr: Path) -> None:
+    While the parent waits for it, it may not hold more than `memory_mb`.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], stderr: Path, memory_mb: float
+    ) -> None:
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -54,6 +62,7 @@ class ChildProcess:
         self._orders, self._replies, self._noise = (pipe.fileno() for pipe in pipes if pipe)
         os.set_blocking(self._orders, False)
         self._stderr, self._written, self._buffer = stderr, 0, bytearray()
+        self._memory_mb, self._weighed_at = memory_mb, time.monotonic()
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
         self._poll.register(self._noise, select.POLLIN)
@@ -69,7 +78,7 @@ class ChildProcess:
         return self._process.returncode is None and not self._ends_within(0.0)
 
     def send(self, order: Order, deadline: Deadline, cancelled: Callable[[], bool]) -> None:
-        """Raises RunCrashed, RunTimedOut, RunCancelled."""
+        """Raises RunCrashed, RunTimedOut, RunOutOfMemory, RunCancelled."""
         line = memoryview(encode(order))
         self._poll.register(self._orders, select.POLLOUT)
         try:
@@ -83,7 +92,10 @@ class ChildProcess:
             self._poll.unregister(self._orders)
 
     def receive(self, deadline: Deadline, cancelled: Callable[[], bool]) -> Reply:
-        """The next reply. Raises RunCrashed, RunTimedOut, RunCancelled; RunFailed for what is no reply."""
+        """The next reply; RunFailed for what is none.
+
+        Raises RunCrashed, RunTimedOut, RunOutOfMemory, RunCancelled, RunFailed.
+        """
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LONGEST_LINE:
                 raise RunFailed("ProtocolError", "reply")
@@ -124,10 +136,21 @@ class ChildProcess:
         """The descriptors that are ready; what the child writes to stderr is taken care of."""
         if cancelled():
             raise RunCancelled("the run was cut")
+        self._weigh()
         ready = {descriptor for descriptor, _ in self._poll.poll(min(deadline.left(), LOOK_S) * 1000)}
         if self._noise in ready and not self._keep(os.read(self._noise, _CHUNK)):
             self._poll.unregister(self._noise)
         return ready
+
+    def _weigh(self) -> None:
+        if time.monotonic() < self._weighed_at + WEIGH_S:
+            return
+        if held_mb(self.pid) > self._memory_mb:
+            self.end(grace_s=0.0)
+            raise RunOutOfMemory(
+                f"the run held more than the {self._memory_mb:g} MB that its pipeline declares"
+            )
+        self._weighed_at = time.monotonic()
 
     def _keep(self, noise: bytes) -> bool:
         if kept := noise[: STDERR_LIMIT - self._written]:

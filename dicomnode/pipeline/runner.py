@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 import dicomnode
-from dicomnode.errors import PipelineChanged, Refused, RunFailed
+from dicomnode.errors import PipelineChanged, Refused, RunFailed, RunOutOfMemory
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.pipeline.contract import (
@@ -21,6 +21,7 @@ from dicomnode.pipeline.contract import (
     Decoded,
     Done,
     Failed,
+    PriorPaths,
     Proceed,
     Progress,
     Ready,
@@ -38,7 +39,19 @@ log = structlog.get_logger()
 STDERR = "stderr.log"
 """What the last child wrote; in the scratch folder, never in the node's log."""
 
+_OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
+"""The exceptions of torch and of Python that say so."""
+
 VolumeFacts = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PriorInput:
+    """A prior series beside the input: the name under which the bundle finds it, its files and its stack."""
+
+    key: str
+    paths: tuple[Path, ...]
+    stack: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,9 @@ class Runner:
         code = Path(dicomnode.__file__).parents[1]
         command = [sys.executable, "-m", "dicomnode.pipeline.child", str(self.pipeline.folder)]
         command += [str(self._own), str(self._inputs), self._device, str(os.getpid())]
-        self._child = ChildProcess(command, child_environment(os.environ, self._own, code), self._stderr)
+        environment = child_environment(os.environ, self._own, code)
+        memory_mb = self.pipeline.manifest.pipeline.memory_mb
+        self._child = ChildProcess(command, environment, self._stderr, memory_mb)
         self._runs = 0
         try:
             self._greet(self._child.receive(Deadline(self._start_limit_s), cancelled))
@@ -105,18 +120,22 @@ class Runner:
         geometry: Geometry,
         cancelled: Callable[[], bool] = lambda: False,
         suits: Callable[[VolumeFacts], None] | None = None,
+        priors: Sequence[PriorInput] = (),
+        *,
+        frugal: bool = False,
     ) -> RunOutcome:
-        """Label the series at `paths`, whose grid by its headers is `geometry`.
+        """Label the series at `paths`, whose grid by its headers is `geometry`, beside its `priors`.
 
-        `suits` sees the facts of the decoded volume and may raise Refused.
+        `suits` sees the facts of the decoded volume and may raise Refused. `frugal`: an attempt before this
+        one had too little memory.
 
-        Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunCancelled; GateFailed where the answer is not
-        on the grid of the input or holds labels that the manifest does not name. After all of these but
-        Refused the child is gone, and the next run starts another.
+        Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunOutOfMemory, RunCancelled; GateFailed where
+        the answer is not on the grid of the input or holds labels that the manifest does not name. After all
+        of these but Refused the child is gone, and the next run starts another.
         """
         self.start(cancelled)
         try:
-            outcome = self._run(paths, geometry, cancelled, suits)
+            outcome = self._run(_request(paths, geometry, priors, frugal=frugal), geometry, cancelled, suits)
         except Refused:
             self._count()
             raise
@@ -159,14 +178,13 @@ class Runner:
 
     def _run(
         self,
-        paths: Sequence[Path],
+        request: Request,
         geometry: Geometry,
         cancelled: Callable[[], bool],
         suits: Callable[[VolumeFacts], None] | None,
     ) -> RunOutcome:
         deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
         child = self._warm
-        request = Request(paths=tuple(str(path.resolve()) for path in paths), stack=geometry.stack)
         child.send(request, deadline, cancelled)
         decoded = self._await(deadline, cancelled)
         if not isinstance(decoded, Decoded):
@@ -198,6 +216,8 @@ class Runner:
             log.debug("run.stage", stage=reply.stage)
         if isinstance(reply, RefusedReply):
             raise Refused(reply.code, reply.reason)
+        if isinstance(reply, Failed) and reply.error in _OUT_OF_MEMORY:
+            raise RunOutOfMemory(f"no memory was left in {reply.where}")
         if isinstance(reply, Failed):
             raise RunFailed(reply.error, reply.where, self._explained(reply))
         return reply
@@ -210,6 +230,23 @@ class Runner:
         if failed.problem is None or failed.name not in declared:
             return ""
         return f"{failed.name} {PROBLEMS[failed.problem]}"
+
+
+def _request(
+    paths: Sequence[Path], geometry: Geometry, priors: Sequence[PriorInput], *, frugal: bool
+) -> Request:
+    return Request(
+        paths=_resolved(paths),
+        stack=geometry.stack,
+        priors=tuple(
+            PriorPaths(key=prior.key, paths=_resolved(prior.paths), stack=prior.stack) for prior in priors
+        ),
+        frugal=frugal,
+    )
+
+
+def _resolved(paths: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(path.resolve()) for path in paths)
 
 
 def _require_contrast(facts: Mapping[str, object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from dicomnode.model.manifest import Manifest, Segment
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultRole
 from dicomnode.model.uid import derive_uid
+from dicomnode.results.references import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,8 @@ class Provenance:
     `installation`, `job_key`, `pipeline_digest` and `form` fix the UIDs: the same job encodes to the same
     UIDs again, and no other node to any of them. `form` names what a destination's profile changes; "" is
     nothing. `patient` stands for the patient and the pipeline, and fixes the Tracking UIDs of what is the
-    same thing in all of a patient's studies; "" where nobody knows the patient.
+    same thing in all of a patient's studies; "" where nobody knows the patient. `notes` are sentences for the
+    report, `priors` the instances of other studies that were used beside the source.
     `produced_at` is time-zone-aware. The results' SeriesNumbers count up from `series_number_base`.
     """
 
@@ -40,6 +43,8 @@ class Provenance:
     station_name: str = ""
     form: str = ""
     patient: str = ""
+    notes: tuple[str, ...] = ()
+    priors: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         if self.produced_at.utcoffset() is None:
@@ -60,6 +65,10 @@ class Provenance:
     def told_apart(self, *parts: str) -> Provenance:
         """The same origin of results that say something else where `parts` are others."""
         return replace(self, form=_digest([self.form, *parts]))
+
+    def beside(self, notes: Sequence[str], priors: Sequence[Reference]) -> Provenance:
+        """The same origin of results for which priors were sought."""
+        return replace(self, notes=tuple(notes), priors=tuple(priors))
 
     def of_patient(self, header: Dataset, manifest: Manifest) -> Provenance:
         """The same origin of results of the patient of `header`."""

@@ -71,6 +71,8 @@ def encode_sr(
     children = [reference_to(other) for other in others]
     ds = new_instance(_KIND, manifest.pipeline.title, manifest, provenance)
     content.make_document(ds, _root(told, headers[0], children), [*planes, *children])
+    if provenance.priors:
+        ds.PertinentOtherEvidenceSequence = evidence(provenance.priors)
     if predecessor is not None:
         ds.PredecessorDocumentsSequence = evidence([reference_to(predecessor)])
     return finish(ds, ResultRole.SR, headers[0], provenance)
@@ -129,5 +131,6 @@ def _evaluations(told: Told) -> Iterator[Dataset]:
     )
     yield content.code(codes.DCM.CADProcessingAndFindingsSummary, summary)
     yield from evaluations(told)
-    for note in (*unfound(told), *unmeasured(told), *told.findings.geometry.notes):
+    notes = (*told.findings.geometry.notes, *told.provenance.notes)
+    for note in (*unfound(told), *unmeasured(told), *notes):
         yield content.text(codes.DCM.Comment, note)

@@ -17,7 +17,9 @@ from dicomnode.errors import AssociationFailed, DiskFailed, StoreError
 from dicomnode.installation import Stores, open_registry
 from dicomnode.model.announcement import AvailableInstance
 from dicomnode.model.commitment import CommitmentReport
-from dicomnode.roles.watching import PAUSE_S, watch_disk
+from dicomnode.model.topic import Topic
+from dicomnode.pipeline.registry import Registry
+from dicomnode.roles.watching import ARRIVING_S, LOOK_S, watch_disk
 from dicomnode.services.availability import AvailabilityService
 from dicomnode.services.commitment import CommitmentProvider
 from dicomnode.services.completion import CompletionService
@@ -25,12 +27,15 @@ from dicomnode.services.delivery import tell_stranded
 from dicomnode.services.destinations import courier_for
 from dicomnode.services.evidence import EvidenceService
 from dicomnode.services.evidence_source import archive_of
-from dicomnode.services.expiry import expire_leases
+from dicomnode.services.expiry import expire_leases, follow_clock
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.notices import NoticeService
-from dicomnode.services.repeating import repeat
+from dicomnode.services.prior_source import prior_archive_of
+from dicomnode.services.priors import PriorService
+from dicomnode.services.repeating import Pace, repeat
 from dicomnode.services.retention import RetentionService
 from dicomnode.services.routing import RouteTable, RoutingService
+from dicomnode.services.waking import Bell, Waking
 from dicomnode.services.workitem_progress import WorkList
 from dicomnode.supervisor import EXIT_DISK
 
@@ -40,8 +45,11 @@ _ASKED_AT_ONCE = 4
 """Series that the archive is asked about at a time."""
 
 
-Work = tuple[str, Callable[[], int], float]
-"""What it is called in the log, one breath of it, and the pause (s) after a breath without work."""
+_TOLD_S = 0.5
+"""How late a work item or a report to a peer may be told of without a signal."""
+
+Work = tuple[str, Callable[[], int], Bell, float]
+"""What it is called in the log, one breath of it, what wakes it, and the longest rest (s) without work."""
 
 
 def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
@@ -49,11 +57,16 @@ def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     configure_pynetdicom()
     failed = threading.Event()
     registry = open_registry(config)
+    waking = Waking(stores.database, stop)
+    completion = CompletionService(stores.database, config.completion)
+    priors = _priors(config, stores, registry, failed, stop)
+    priors.start()
     ticks = (
         lambda: expire_leases(stores.database, config.jobs.attempts),
-        CompletionService(stores.database, config.completion).tick,
+        completion.tick,
         RoutingService(stores.database, stores.objects, RouteTable(config), registry).tick,
         NoticeService(stores.database, stores.objects, registry, config).tick,
+        priors.give_up,
     )
     couriers = [
         courier_for(stores.database, stores.objects, destination, config.node.ae_title, config.delivery)
@@ -62,21 +75,29 @@ def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     worklist = WorkList(stores.database, stores.objects, RouteTable(config), registry, config)
     worklist.start()
     works: list[Work] = [
-        ("worklist", worklist.tick, PAUSE_S),
-        *(("delivery", partial(courier.tick, stop.is_set), PAUSE_S) for courier in couriers),
-        *_works(config, stores, stop),
-        *_evidence(config, stores, failed, stop),
+        ("worklist", worklist.tick, waking.bell(), _TOLD_S),
+        *(
+            ("delivery", partial(courier.tick, stop.is_set), waking.bell(Topic.DELIVERY), LOOK_S)
+            for courier in couriers
+        ),
+        *_works(config, stores, stop, waking),
+        *_evidence(config, stores, failed, stop, waking),
+        *_seeking(watch_disk(priors.tick, failed, stop), stop, waking),
     ]
     threads = [
-        threading.Thread(target=repeat, args=(what, tick, stop, pause_s), daemon=True)
-        for what, tick, pause_s in works
+        threading.Thread(target=repeat, args=(what, tick, stop, bell, longest_s), daemon=True)
+        for what, tick, bell, longest_s in works
     ]
     for thread in threads:
         thread.start()
     tell_stranded(stores.database, [destination.name for destination in config.destination])
+    bell, pace = waking.bell(Topic.SERIES, Topic.COMPLETION), Pace(LOOK_S)
     try:
-        while not stop.wait(PAUSE_S):
-            _breathe(ticks)
+        with waking:
+            while not stop.is_set():
+                rest_s = pace.rest_s(busy=_breathe(ticks))
+                if bell.wait(min(rest_s, ARRIVING_S) if completion.arriving else rest_s):
+                    pace.again()
     finally:
         stop.set()
         _join(threads, config.node.stop_limit_s * 0.6)
@@ -85,36 +106,57 @@ def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     return EXIT_DISK if failed.is_set() else 0
 
 
-def _breathe(ticks: Sequence[Callable[[], object]]) -> None:
+def _breathe(ticks: Sequence[Callable[[], int]]) -> bool:
+    """True where one of them found something to do."""
     try:
-        for tick in ticks:
-            tick()
+        return sum(tick() for tick in ticks) > 0
     except DiskFailed:
         raise
     except StoreError as error:
         log.warning("engine.store_failed", error=str(error))
+        return False
 
 
-def _works(config: Config, stores: Stores, stop: threading.Event) -> list[Work]:
-    """Reports to peers, and making room."""
+def _works(config: Config, stores: Stores, stop: threading.Event, waking: Waking) -> list[Work]:
+    """Reports to peers, making room, and a clock that is set back."""
     provider = CommitmentProvider(stores.database, stores.objects, config.delivery)
     unconfirmable = [entry.name for entry in config.destination if entry.confirm == "none"]
     retention = RetentionService(stores.database, stores.objects, config.retention, unconfirmable)
     return [
-        ("commitment", partial(provider.tick, partial(_report, config)), PAUSE_S),
-        ("retention", retention.tick, config.retention.interval_s),
-        ("availability", partial(_availability(config, stores).tick, stop.is_set), PAUSE_S),
+        ("clock", partial(follow_clock, stores.database), waking.bell(), LOOK_S),
+        ("commitment", partial(provider.tick, partial(_report, config)), waking.bell(), _TOLD_S),
+        ("retention", retention.tick, waking.bell(), config.retention.interval_s),
+        ("availability", partial(_availability(config, stores).tick, stop.is_set), waking.bell(), LOOK_S),
     ]
 
 
-def _evidence(config: Config, stores: Stores, failed: threading.Event, stop: threading.Event) -> list[Work]:
+def _evidence(
+    config: Config, stores: Stores, failed: threading.Event, stop: threading.Event, waking: Waking
+) -> list[Work]:
     """Questions to the archive, several at a time; none where nobody is to be asked."""
-    ingest = Ingest(stores.database, stores.objects)
-    archive = archive_of(config, ingest, watch_disk(ingest.store, failed, stop))
+    ingest = Ingest(stores.database, stores.objects, config.ingest.limits)
+    archive = archive_of(config, config.completion.ask, ingest, watch_disk(ingest.store, failed, stop))
     if archive is None:
         return []
     ask = watch_disk(EvidenceService(stores.database, archive).tick, failed, stop)
-    return [("evidence", partial(ask, stop.is_set), PAUSE_S)] * _ASKED_AT_ONCE
+    asking = partial(ask, stop.is_set)
+    return [("evidence", asking, waking.bell(Topic.INQUIRY), LOOK_S) for _ in range(_ASKED_AT_ONCE)]
+
+
+def _priors(
+    config: Config, stores: Stores, registry: Registry, failed: threading.Event, stop: threading.Event
+) -> PriorService:
+    ingest = Ingest(stores.database, stores.objects, config.ingest.limits)
+    archive = prior_archive_of(config, ingest, watch_disk(ingest.store, failed, stop))
+    return PriorService(stores.database, stores.objects, registry, config.priors, archive)
+
+
+def _seeking(tick: Callable[[Callable[[], bool]], int], stop: threading.Event, waking: Waking) -> list[Work]:
+    """Searches for priors, several at a time. What was complete just now may be one."""
+    return [
+        ("priors", partial(tick, stop.is_set), waking.bell(Topic.PRIOR, Topic.COMPLETION), LOOK_S)
+        for _ in range(_ASKED_AT_ONCE)
+    ]
 
 
 def _availability(config: Config, stores: Stores) -> AvailabilityService:

@@ -14,8 +14,10 @@ from dicomnode.errors import DiskFailed
 Asked = ParamSpec("Asked")
 Answer = TypeVar("Answer")
 
-PAUSE_S = 0.2
-"""How long a role without work waits before it looks again."""
+LOOK_S = 2.0
+"""A role without work that hears no signal looks at the rows so often."""
+ARRIVING_S = 0.2
+"""While a series arrives, its silence is measured so often."""
 
 
 def watch_disk(
@@ -36,5 +38,13 @@ def watch_disk(
 
 def listener_name(config: Config) -> str:
     """The same after a restart, on whatever port: what a killed receiver left is then its successor's."""
-    place = hashlib.sha256(str(config.node.data).encode()).hexdigest()[:16]
-    return f"{socket.gethostname()[:40]}-{place}"
+    return f"{socket.gethostname()[:40]}-{_place(config)}"
+
+
+def worker_name(config: Config, process: str) -> str:
+    """What an administrator calls a worker: the same after a restart, another on every machine."""
+    return f"{process}@{socket.gethostname()[:40]}-{_place(config)[:4]}"
+
+
+def _place(config: Config) -> str:
+    return hashlib.sha256(str(config.node.data).encode()).hexdigest()[:16]

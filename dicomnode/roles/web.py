@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import structlog
@@ -49,7 +50,7 @@ def run_web(config: Config, stores: Stores, name: str, stop: threading.Event) ->
 
 def web_routes(config: Config, stores: Stores) -> list[BaseRoute]:
     """Everything that is served under the base path, and what tells of it."""
-    ingest = Ingest(stores.database, stores.objects)
+    ingest = Ingest(stores.database, stores.objects, config.ingest.limits)
     items = WorkItems(stores.database, open_registry(config), config)
     routes = [
         *stow.routes(ingest, config.node.ae_title, config.web.path),
@@ -65,6 +66,8 @@ def _web_settings(config: Config) -> WebSettings:
         path=config.web.path,
         accept=tuple(Admission(entry.ae_title, entry.address) for entry in config.web.accept),
         cors_origins=config.web.cors_origins,
+        host_names=frozenset(name.lower() for name in (*config.web.host_names, socket.gethostname())),
         maximum_request=config.web.maximum_request_mb * 1_000_000,
         body_timeout_s=config.web.body_timeout_s,
+        requests_per_second=config.web.requests_per_second,
     )

@@ -12,6 +12,7 @@ import cel
 from dicomnode.errors import RuleError
 from dicomnode.imaging.facts import SERIES_FACTS, VOLUME_FACTS
 from dicomnode.imaging.stacks import STACK_FACTS
+from dicomnode.model.prior import PRIOR_FACTS
 from dicomnode.rules.tokens import fact_names, loops, patterns, split
 
 Facts = Mapping[str, Mapping[str, object]]
@@ -34,6 +35,7 @@ _IN_HEADER = ("series", "stack", "study")
 PIPELINE_FACTS: Facts = {
     "series": SERIES_FACTS,
     "stack": STACK_FACTS,
+    "prior": PRIOR_FACTS,
     "volume": VOLUME_FACTS,
     "segments": {},
     "all": dict.fromkeys(("volume_ml", "mean", "sd", "largest_component"), 1.0),

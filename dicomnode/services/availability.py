@@ -30,6 +30,9 @@ class AvailabilityService:
 
     def tick(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Tell what is due; returns how many notifications were tried."""
+        with self._database.read() as tx:
+            if not availability.any_due(tx, self._settings.announce_to):
+                return 0
         with self._database.begin() as tx:
             availability.open_due(tx, self._settings.announce_to)
         tried = 0

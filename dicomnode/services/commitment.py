@@ -66,6 +66,9 @@ class CommitmentProvider:
 
     def tick(self, report_to: ReportTo) -> int:
         """Report what is due, on new associations; returns how many reports were taken up."""
+        with self._database.read() as tx:
+            if not commitments.any_due(tx):
+                return 0
         with self._database.begin() as tx:
             commitments.expire(tx)
             owed = commitments.claim(tx, self._settings.lease_s)

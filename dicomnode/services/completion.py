@@ -20,10 +20,16 @@ class CompletionService:
 
     def __init__(self, database: Database, settings: CompletionSection) -> None:
         self._database, self._settings = database, settings
+        self.arriving = True
+        """Whether a series was open at the last look: then the next is due soon."""
 
     def tick(self) -> int:
         """Complete what is due; returns how many series."""
         settings = self._settings
+        with self._database.read() as tx:
+            self.arriving = completions.any_open(tx)
+        if not self.arriving:
+            return 0
         with self._database.begin() as tx:
             announced = completions.complete_announced(tx)
             listened_s = listeners.listened_s(tx)

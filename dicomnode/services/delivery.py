@@ -61,6 +61,9 @@ class Courier:
 
         Once `stopped()`, nothing further is offered, and what was not goes back.
         """
+        with self._database.read() as tx:
+            if not deliveries.any_due(tx, self._destination):
+                return 0
         sent = self._send_due(stopped)
         confirm = self._transport.confirm
         return sent if stopped() or confirm is None else sent + confirm()

@@ -30,7 +30,8 @@ class Fetch(Protocol):
 
     def __call__(
         self,
-        inquiry: Inquiry,
+        StudyInstanceUID: str,
+        SeriesInstanceUID: str,
         missing: Collection[str],
         SOPClasses: Collection[str],
         stopped: Callable[[], bool],
@@ -56,6 +57,9 @@ class EvidenceService:
 
     def tick(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Ask about one series; returns how many that were."""
+        with self._database.read() as tx:
+            if not inquiries.any_due(tx):
+                return 0
         with self._database.begin() as tx:
             inquiry = inquiries.claim(tx, LEASE_S)
         if inquiry is None:
@@ -96,7 +100,8 @@ class EvidenceService:
             return ""
         log.info("series.fetching", SeriesInstanceUID=inquiry.SeriesInstanceUID, instances=len(missing))
         try:
-            self._archive.fetch(inquiry, missing, set(held.values()), stopped)
+            place = (inquiry.StudyInstanceUID, inquiry.SeriesInstanceUID)
+            self._archive.fetch(*place, missing, set(held.values()), stopped)
         except PeerError as error:
             log.warning("series.not_fetched", inquiry=inquiry.id, error=type(error).__name__)
             return str(error)

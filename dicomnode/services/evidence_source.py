@@ -14,7 +14,6 @@ from dicomnode.dicomweb.fetch import fetch as fetch_by_web
 from dicomnode.dimse.fetch import get, move
 from dicomnode.dimse.query import listed_instances
 from dicomnode.errors import ContextRefused, WebError, WebUnreachable
-from dicomnode.model.inquiry import Inquiry
 from dicomnode.model.instance import AssociationFacts, Received
 from dicomnode.model.peer import Peer
 from dicomnode.services.destinations import web_client
@@ -31,7 +30,8 @@ def archive_by_dimse(name: str, peer: Peer, own_ae: str, on_instance: OnInstance
     """Asked by C-FIND; what is missing comes by C-GET, and what does not come so, by C-MOVE to ourselves."""
 
     def fetch(
-        inquiry: Inquiry,
+        StudyInstanceUID: str,
+        SeriesInstanceUID: str,
         missing: Collection[str],
         SOPClasses: Collection[str],
         stopped: Callable[[], bool],
@@ -40,7 +40,8 @@ def archive_by_dimse(name: str, peer: Peer, own_ae: str, on_instance: OnInstance
         for start in range(0, len(wanted), AT_ONCE):
             if stopped():
                 return
-            identifier = _identifier(inquiry, wanted[start : start + AT_ONCE])
+            uids = wanted[start : start + AT_ONCE]
+            identifier = _identifier(StudyInstanceUID, SeriesInstanceUID, uids)
             if not _got(peer, own_ae, identifier, SOPClasses, on_instance, stopped):
                 move(peer, own_ae, identifier, own_ae, stopped=stopped)
 
@@ -51,20 +52,19 @@ def archive_by_web(name: str, client: WebClient, own_ae: str, store: Ingest) -> 
     """Asked by QIDO-RS; what is missing comes by WADO-RS, each instance in a request of its own."""
 
     def fetch(
-        inquiry: Inquiry,
+        StudyInstanceUID: str,
+        SeriesInstanceUID: str,
         missing: Collection[str],
         _: Collection[str],
         stopped: Callable[[], bool],
     ) -> None:
-        association = AssociationFacts(uuid4().hex, "", own_ae, "")
+        association = AssociationFacts(uuid4().hex, "", own_ae, "", asked=True)
         refused: WebError | None = None
         for uid in missing:
             if stopped():
                 return
             try:
-                fetch_by_web(
-                    client, store, association, inquiry.StudyInstanceUID, inquiry.SeriesInstanceUID, uid
-                )
+                fetch_by_web(client, store, association, StudyInstanceUID, SeriesInstanceUID, uid)
             except WebUnreachable:
                 raise
             except WebError as error:
@@ -75,13 +75,14 @@ def archive_by_web(name: str, client: WebClient, own_ae: str, store: Ingest) -> 
     return Archive(name, client.listed_instances, fetch)
 
 
-def archive_of(config: Config, ingest: Ingest, on_instance: OnInstance) -> Archive | None:
-    """Whom `completion.ask` names; by DIMSE where it speaks both, and then `on_instance` keeps what comes.
+def archive_of(config: Config, name: str, ingest: Ingest, on_instance: OnInstance) -> Archive | None:
+    """The destination or peer of that name; by DIMSE where it speaks both, and then `on_instance` keeps what
+    comes.
 
     None where nobody is asked. Raises ConfigError.
     """
-    name, own_ae = config.completion.ask, config.node.ae_title
-    if (peer := config.asked) is not None:
+    own_ae = config.node.ae_title
+    if (peer := config.asked(name)) is not None:
         return archive_by_dimse(name, peer, own_ae, on_instance)
     destination = config.destination_named(name)
     if destination is None or destination.web is None:
@@ -105,10 +106,10 @@ def _got(
     return fetched.cancelled or (fetched.completed > 0 and not fetched.failed)
 
 
-def _identifier(inquiry: Inquiry, SOPInstanceUIDs: list[str]) -> Dataset:
+def _identifier(StudyInstanceUID: str, SeriesInstanceUID: str, SOPInstanceUIDs: list[str]) -> Dataset:
     ds = Dataset()
     ds.QueryRetrieveLevel = "IMAGE"
-    ds.StudyInstanceUID = inquiry.StudyInstanceUID
-    ds.SeriesInstanceUID = inquiry.SeriesInstanceUID
+    ds.StudyInstanceUID = StudyInstanceUID
+    ds.SeriesInstanceUID = SeriesInstanceUID
     ds.SOPInstanceUID = SOPInstanceUIDs
     return ds

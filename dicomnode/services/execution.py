@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 
 import structlog
@@ -23,19 +23,23 @@ from dicomnode.errors import (
     Refused,
     RunCancelled,
     RunError,
+    RunOutOfMemory,
     StorageFailed,
+    TooLittleMemory,
 )
+from dicomnode.model.instance import InstanceRef
 from dicomnode.model.job import Job
 from dicomnode.pipeline.registry import InstalledPipeline, Registry
 from dicomnode.pipeline.runner import Runner
+from dicomnode.services.frozen_input import frozen_input
 from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.services.inference import Inference, infer
 from dicomnode.services.origin import origin_of
 from dicomnode.services.outbox import Kept, enqueue, keep, profiles_of
-from dicomnode.services.routing import input_digest
+from dicomnode.services.prior_inputs import GivenPriors
 from dicomnode.services.scratch import scratch_folder
-from dicomnode.store import catalog, jobs, results
-from dicomnode.store.clock import read_clock
+from dicomnode.services.waking import Bell
+from dicomnode.store import jobs, priors, results
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.objects import ObjectStore
 
@@ -46,13 +50,22 @@ END_AGAIN_S = 0.5
 
 
 class Worker:
-    """One slot: at most one job at a time, and one warm model, kept until another is needed."""
+    """One slot: at most one job at a time, and one warm model, kept until another is needed.
+
+    `taken_away` rings when a lease may have been: then the run ends at once, and not with the next heartbeat.
+    """
 
     def __init__(
-        self, database: Database, objects: ObjectStore, registry: Registry, config: Config, name: str
+        self,
+        database: Database,
+        objects: ObjectStore,
+        registry: Registry,
+        config: Config,
+        name: str,
+        taken_away: Bell | None = None,
     ) -> None:
         self._database, self._objects, self._registry = database, objects, registry
-        self._config, self._name = config, name
+        self._config, self._name, self._taken_away = config, name, taken_away
         self._scratch = scratch_folder(config.node.data, name)
         self._runner: Runner | None = None
 
@@ -61,15 +74,18 @@ class Worker:
 
         When `stop` is set during the run, the run is cut and the job handed back.
         """
+        with self._database.read() as tx:
+            if not jobs.is_due(tx, self._name):
+                return False
         with self._database.begin() as tx:
-            job = jobs.claim(tx, self._name, self._config.workers.lease_s)
-            started_at = read_clock(tx)
+            job = jobs.claim(tx, self._name, self._config.workers.lease_s, self._config.limits)
         if job is None:
             return False
         log.info("job.claimed", job=job.id, attempt=job.attempt, pipeline=job.pipeline)
-        with Heartbeat(lambda: self._extend(job), self._config.workers.lease_s / 3) as heartbeat:
+        beat_s = self._config.workers.lease_s / 3
+        with Heartbeat(lambda: self._extend(job), beat_s, self._taken_away) as heartbeat:
             try:
-                self._work(job, started_at, lambda: stop.is_set() or heartbeat.lost.is_set())
+                self._work(job, lambda: stop.is_set() or heartbeat.lost.is_set())
             except LeaseLost:
                 log.warning("job.lease_lost", job=job.id)
         return True
@@ -78,21 +94,21 @@ class Worker:
         with self._database.begin() as tx:
             jobs.extend(tx, job.lease, self._config.workers.lease_s)
 
-    def _work(self, job: Job, started_at: datetime, cancelled: Callable[[], bool]) -> None:
+    def _work(self, job: Job, cancelled: Callable[[], bool]) -> None:
         try:
-            inference = self._infer(job, started_at, cancelled)
+            inference = self._infer(job, cancelled)
             kept = keep(self._objects, inference.forms)
         except RunCancelled:
-            self._end(job, started_at, "handed_back", lambda tx: jobs.hand_back(tx, job.lease))
+            self._end(job, "handed_back", lambda tx: jobs.hand_back(tx, job.lease))
         except Refused as refused:
             code, reason = refused.code, refused.reason
-            self._end(job, started_at, code, lambda tx: jobs.refuse(tx, job.lease, code, reason))
+            self._end(job, code, lambda tx: jobs.refuse(tx, job.lease, code, reason))
         except _Permanent as error:
             code, reason = error.code, str(error)
-            self._end(job, started_at, code, lambda tx: jobs.give_up(tx, job.lease, code, reason))
+            self._end(job, code, lambda tx: jobs.give_up(tx, job.lease, code, reason))
         except GateFailed as error:
             code, reason = error.code, str(error)
-            self._end(job, started_at, code, lambda tx: jobs.hold(tx, job.lease, code, reason))
+            self._end(job, code, lambda tx: jobs.hold(tx, job.lease, code, reason))
         except (LeaseLost, DiskFailed):
             raise
         except Exception as error:  # the edge of a run: every failure becomes a row
@@ -100,23 +116,44 @@ class Worker:
             reason = str(error) if isinstance(error, DicomnodeError) else "unexpected error, see the log"
             if not isinstance(error, DicomnodeError):
                 log.exception("job.failed", job=job.id)
-            self._fail(job, started_at, code, reason)
+            self._fail(job, code, reason)
         else:
-            self._end(job, started_at, "done", lambda tx: self._finish(tx, job, kept), inference.timings)
+            self._end(job, "done", lambda tx: self._finish(tx, job, kept), inference.timings)
 
-    def _infer(self, job: Job, started_at: datetime, cancelled: Callable[[], bool]) -> Inference:
+    def _infer(self, job: Job, cancelled: Callable[[], bool]) -> Inference:
         pipeline = self._pinned(job)
         with self._database.read() as tx:
-            instances = catalog.input_set(tx, job.series_id, job.generation)
+            frozen = frozen_input(tx, job)
+            notes = priors.notes(tx, job.id)
             earlier = results.offered(tx, job)
-            provenance = origin_of(tx, self._config, job, started_at)
-        if input_digest(instances) != job.input_digest:
+            frugal = jobs.ran_out_of_memory(tx, job.id)
+            provenance = origin_of(tx, self._config, job, job.updated_at)
+        if frozen.digest != job.input_digest:
             raise InputChanged
-        if not all(self._objects.intact(ref.sha256) for ref in instances):
+        if not all(self._objects.intact(ref.sha256) for ref in frozen.refs):
             raise InputChanged
-        paths = [self._objects.path(ref.sha256) for ref in instances]
+        paths = self._paths(frozen.instances)
+        given = GivenPriors([(name, self._paths(refs)) for (name, _), refs in frozen.priors.items()], notes)
         profiles = profiles_of(job.send_to, self._config.profile_of)
-        return infer(paths, pipeline, self._warm(pipeline), provenance, cancelled, profiles, earlier)
+        try:
+            return infer(
+                paths,
+                pipeline,
+                self._warm(pipeline),
+                provenance,
+                cancelled,
+                profiles,
+                earlier,
+                given,
+                frugal=frugal,
+            )
+        except RunOutOfMemory as error:
+            if frugal:
+                raise TooLittleMemory(str(error)) from None
+            raise
+
+    def _paths(self, instances: Sequence[InstanceRef]) -> list[Path]:
+        return [self._objects.path(ref.sha256) for ref in instances]
 
     def _pinned(self, job: Job) -> InstalledPipeline:
         try:
@@ -141,18 +178,17 @@ class Worker:
             )
         return self._runner
 
-    def _fail(self, job: Job, started_at: datetime, code: str, reason: str) -> None:
+    def _fail(self, job: Job, code: str, reason: str) -> None:
         settings = self._config.jobs
 
         def fail(tx: Transaction) -> None:
             jobs.fail(tx, job.lease, code, reason, attempts=settings.attempts, backoff_s=settings.backoff_s)
 
-        self._end(job, started_at, code, fail)
+        self._end(job, code, fail)
 
     def _end(
         self,
         job: Job,
-        started_at: datetime,
         outcome: str,
         transition: Callable[[Transaction], None],
         timings: Mapping[str, float] = MappingProxyType({}),
@@ -165,7 +201,7 @@ class Worker:
         def end() -> None:
             with self._database.begin() as tx:
                 transition(tx)
-                jobs.add_run(tx, job.lease, self._name, started_at, outcome, timings)
+                jobs.add_run(tx, job, self._name, outcome, timings)
 
         deadline = time.monotonic() + self._config.workers.lease_s
         while not self._ended(end, deadline):
@@ -198,4 +234,4 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-_Permanent = (InputChanged, PipelineChanged)
+_Permanent = (InputChanged, PipelineChanged, TooLittleMemory)

@@ -25,6 +25,7 @@ from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
 from dicomnode.rules.rule import Facts, Rule
 from dicomnode.services.outbox import Forms
+from dicomnode.services.prior_inputs import NO_PRIORS, GivenPriors, use_priors
 from dicomnode.services.succession import predecessor_of, withdraw
 
 
@@ -45,10 +46,14 @@ def infer(
     cancelled: Callable[[], bool],
     profiles: Sequence[Profile],
     earlier: Sequence[ResultReference] = (),
+    given: GivenPriors = NO_PRIORS,
+    *,
+    frugal: bool = False,
 ) -> Inference:
     """Run `pipeline` over the instances at `paths`, which are one series, and encode for each profile.
 
-    `earlier` are the results that the new ones replace: in each form, their withdrawal comes first.
+    `earlier` are the results that the new ones replace: in each form, their withdrawal comes first. `given`
+    are the priors that are here for it. `frugal`: an attempt before this one had too little memory.
 
     Raises Refused where they do not suit the pipeline or its answer is not plausible, RunError where
     the run failed, GateFailed where an encoded result is not what was computed.
@@ -69,11 +74,13 @@ def infer(
         "volume": volume_facts(geometry),
     }
     _require([*of_series, *from_geometry], facts)
+    priors = use_priors(pipeline.manifest, given, ordered[0], _choose(pipeline.manifest))
+    provenance = provenance.beside(priors.notes, priors.references)
 
     def suits(volume: Mapping[str, object]) -> None:
         _require(from_pixels, {**facts, "volume": volume})
 
-    outcome = runner.run(paths, geometry, cancelled, suits)
+    outcome = runner.run(paths, geometry, cancelled, suits, priors.inputs, frugal=frugal)
     _require(
         _compiled(pipeline.manifest.plausible),
         {**facts, "volume": outcome.volume_facts, **_answer(outcome.findings)},

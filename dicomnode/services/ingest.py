@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
-from io import BytesIO
 from typing import Any, BinaryIO, TypeAlias
 
 import structlog
@@ -18,7 +16,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from dicomnode.dimse.presentation import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from dicomnode.errors import (
     ClassRefused,
+    DiskFailed,
     DuplicateDiffers,
+    InstanceTooLarge,
     InvalidUID,
     MissingUID,
     NotDicom,
@@ -27,9 +27,13 @@ from dicomnode.errors import (
     UIDMismatch,
 )
 from dicomnode.imaging.headers import UNREADABLE
+from dicomnode.imaging.plain_header import NotPlain, PlainHeader
+from dicomnode.imaging.windows import check_stored, inflated_beginning
 from dicomnode.model.instance import Addition, Announced, Arrival, Received, StoredObject
 from dicomnode.model.job import PATIENT_CONFLICT
+from dicomnode.model.limits import InstanceLimits
 from dicomnode.model.uid import is_valid_uid
+from dicomnode.services.group_commit import GroupCommit
 from dicomnode.store import audit, catalog, jobs
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.objects import ObjectStore, Spool
@@ -37,11 +41,12 @@ from dicomnode.store.part10 import file_head
 
 log = structlog.get_logger()
 
-INFLATED_LIMIT = 2_000_000_000
-"""A deflated data set that is longer when it is inflated is taken for a trap."""
 _HEADER_LIMIT = 16_000_000
 _BEGINNING = 32_768
-_BLOCK = 65_536
+_GROUP = 64
+"""Requests that are committed together at most."""
+_PATIENTS = 200
+"""Patients of studies that need not be compared with the catalog again."""
 
 STUDY_KEYWORDS = (
     "StudyInstanceUID",
@@ -71,22 +76,22 @@ SERIES_KEYWORDS = (
 REQUEST_KEYWORDS = ("ScheduledProcedureStepID", "RequestedProcedureID")
 """Of the first item of Request Attributes Sequence: what ordered the series."""
 IMAGE_KEYWORDS = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")
-_HEADER_TAGS: list[BaseTag | int] = [
-    Tag(keyword)
-    for keyword in (
-        *STUDY_KEYWORDS,
-        *SERIES_KEYWORDS,
-        *IMAGE_KEYWORDS,
-        "RequestAttributesSequence",
-        "SpecificCharacterSet",
-        "SOPClassUID",
-        "SOPInstanceUID",
-        "InstanceNumber",
-        "NumberOfSeriesRelatedInstances",
-        "ImagesInAcquisition",
-    )
-]
+_HEADER_KEYWORDS = (
+    *STUDY_KEYWORDS,
+    *SERIES_KEYWORDS,
+    *IMAGE_KEYWORDS,
+    "RequestAttributesSequence",
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "InstanceNumber",
+    "NumberOfSeriesRelatedInstances",
+    "ImagesInAcquisition",
+)
+_HEADER_TAGS: list[BaseTag | int] = [Tag(keyword) for keyword in _HEADER_KEYWORDS]
+_PLAIN = PlainHeader(_HEADER_KEYWORDS)
 Header: TypeAlias = Mapping[str, Any]
+_Outcomes: TypeAlias = list[Addition | DuplicateDiffers]
 
 
 class Incoming:
@@ -95,18 +100,23 @@ class Incoming:
     One that is not kept has to be discarded.
     """
 
-    def __init__(self, announced: Announced, objects: ObjectStore, size: int = 0) -> None:
-        self._announced, self._objects = announced, objects
+    def __init__(
+        self, announced: Announced, objects: ObjectStore, limits: InstanceLimits, size: int = 0
+    ) -> None:
+        self._announced, self._objects, self._limits = announced, objects, limits
         self._arrival: Arrival | None = None
         self._beginning = b""
         self.spool = objects.spool(size)
         head = file_head(announced.SOPClassUID, announced.SOPInstanceUID, announced.TransferSyntaxUID)
         self.spool.write(head)
-        self._data_at = len(head)
+        self._data_at, self._size = len(head), 0
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add bytes of the data set. Raises StoreError, and nothing is left then."""
+        """Add bytes of the data set. Raises InstanceTooLarge and StoreError, and nothing is left then."""
         try:
+            self._size += len(data)
+            if self._size > self._limits.size:
+                raise InstanceTooLarge(self._limits.size)
             self.spool.write(data)
             if len(self._beginning) < _BEGINNING:
                 self._beginning += data[: _BEGINNING - len(self._beginning)]
@@ -122,6 +132,7 @@ class Incoming:
         try:
             if ahead:
                 self._objects.seal(self.spool)
+            self._check_structure()
             header = self._read_header()
             _require_identity(self._announced, header)
             self._arrival = _arrival(self._announced, header, self.spool.stored)
@@ -129,16 +140,18 @@ class Incoming:
             self.discard()
             raise
 
+    def _check_structure(self) -> None:
+        syntax = self._announced.TransferSyntaxUID
+        check_stored(self.spool.path, self._data_at, self._size, self._beginning, syntax, self._limits)
+
     def _read_header(self) -> Header:
         """The values that the catalog takes, by keyword. Raises NotDicom."""
         syntax = UID(self._announced.TransferSyntaxUID)
-        # Almost every header is in memory still; the file is opened for the others.
-        if syntax != DeflatedExplicitVRLittleEndian and len(self._beginning) == _BEGINNING:
-            beginning = BytesIO(self._beginning)
-            with suppress(NotDicom):
-                header = _read_header(beginning, syntax)
-                if beginning.tell() < _BEGINNING:
-                    return header
+        # Almost every header is plain, and in memory still.
+        if syntax.is_little_endian and syntax != DeflatedExplicitVRLittleEndian:
+            is_whole = len(self._beginning) == self._size
+            with suppress(NotPlain):
+                return _PLAIN.read(self._beginning, is_implicit=syntax.is_implicit_VR, is_whole=is_whole)
         with self.spool.path.open("rb") as file:
             file.seek(self._data_at)
             return _read_header(file, syntax)
@@ -158,32 +171,42 @@ class Incoming:
 class Ingest:
     """Takes instances in; safe to call from several threads at once."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
-        self._database, self._objects = database, objects
+    def __init__(
+        self, database: Database, objects: ObjectStore, limits: InstanceLimits | None = None
+    ) -> None:
+        self._database, self._objects, self._limits = database, objects, limits or InstanceLimits()
+        self._committed = GroupCommit(self._commit, _GROUP)
+        self._patients: Set[tuple[str, str]] = frozenset()
 
-    def store(self, received: Received) -> Addition:
-        """Keep one instance. When this returns, its bytes and its row survive a power failure.
+    def store(self, came: Received | Incoming) -> Addition:
+        """Keep one instance, whose data set is complete. When this returns, it survives a power failure.
 
         Raises IngestError where it is refused for good, StoreError where it could not be kept.
         """
-        incoming = self.begin(received, len(received.data))
-        incoming.write(received.data)
+        incoming = came if isinstance(came, Incoming) else self._written(came)
         incoming.end()
         outcome = self.keep([incoming])[0]
         if isinstance(outcome, DuplicateDiffers):
             raise outcome
         return outcome
 
+    def _written(self, received: Received) -> Incoming:
+        incoming = self.begin(received, len(received.data))
+        incoming.write(received.data)
+        return incoming
+
     def begin(self, announced: Announced, size: int = 0) -> Incoming:
         """An instance whose data set is to come; `size`: how long it is at least, where that is known.
 
-        Raises ClassRefused and SyntaxRefused, and StoreError where there is no space for it.
+        Raises ClassRefused, SyntaxRefused and InstanceTooLarge; StoreError where there is no space.
         """
         if announced.SOPClassUID not in STORAGE_CLASSES:
             raise ClassRefused
         if announced.TransferSyntaxUID not in TRANSFER_SYNTAXES:
             raise SyntaxRefused
-        return Incoming(announced, self._objects, size)
+        if size > self._limits.size:
+            raise InstanceTooLarge(self._limits.size)
+        return Incoming(announced, self._objects, self._limits, size)
 
     def scratch(self) -> Spool:
         """A place for bytes that are no instance yet, and never are kept as they are. Raises StoreError."""
@@ -194,12 +217,48 @@ class Ingest:
 
         When this returns, the others survive a power failure. Raises StoreError where none could be kept.
         """
-        self._objects.keep([each.spool for each in incoming])
+        self._objects.place([each.spool for each in incoming])
+        outcome = self._committed(incoming)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _commit(self, group: Sequence[Sequence[Incoming]]) -> list[_Outcomes | Exception]:
+        """Keep what several brought at the same time: each folder is synced once, one transaction for all."""
+        self._objects.settle([each.spool for incoming in group for each in incoming])
+        try:
+            together = iter(self._enter_all([each for incoming in group for each in incoming]))
+            return [[next(together) for _ in incoming] for incoming in group]
+        except DiskFailed:
+            raise
+        except Exception:
+            if len(group) == 1:
+                raise
+        return [self._alone(incoming) for incoming in group]
+
+    def _alone(self, incoming: Sequence[Incoming]) -> _Outcomes | Exception:
+        """Where one of several cannot be entered, the others must not suffer from it."""
+        try:
+            return self._enter_all(incoming)
+        except DiskFailed:
+            raise
+        except Exception as error:  # noqa: BLE001  it is raised to who brought it
+            return error
+
+    def _enter_all(self, incoming: Sequence[Incoming]) -> _Outcomes:
         outcomes: dict[int, Addition | DuplicateDiffers] = {}
+        patients = {
+            (each.arrival.study["StudyInstanceUID"], each.arrival.study["PatientID"]) for each in incoming
+        }
         with self._database.begin() as tx:
             for numbers in _by_series([each.arrival for each in incoming]):
                 arrivals = [incoming[number].arrival for number in numbers]
                 outcomes.update(zip(numbers, self._enter(tx, arrivals), strict=True))
+            for StudyInstanceUID, PatientID in sorted(patients - self._patients):
+                if catalog.note_patient_conflict(tx, StudyInstanceUID, PatientID):
+                    jobs.hold_study(tx, StudyInstanceUID, PATIENT_CONFLICT)
+        # What a study was entered with never changes: once is enough.
+        self._patients = patients | (self._patients if len(self._patients) < _PATIENTS else set())
         for number, outcome in outcomes.items():
             if isinstance(outcome, DuplicateDiffers):
                 self._note_duplicate(incoming[number].arrival)
@@ -208,10 +267,6 @@ class Ingest:
 
     def _enter(self, tx: Transaction, arrivals: Sequence[Arrival]) -> list[Addition | DuplicateDiffers]:
         outcomes = catalog.add_instances(tx, arrivals)
-        StudyInstanceUID = arrivals[0].study["StudyInstanceUID"]
-        for PatientID in {arrival.study["PatientID"]: None for arrival in arrivals}:
-            if catalog.note_patient_conflict(tx, StudyInstanceUID, PatientID):
-                jobs.hold_study(tx, StudyInstanceUID, PATIENT_CONFLICT)
         for arrival, outcome in zip(arrivals, outcomes, strict=True):
             # A start that tidies up may have taken the file for an orphan's until this moment.
             if isinstance(outcome, Addition) and not self._objects.holds(arrival.stored):
@@ -252,37 +307,22 @@ def _by_series(arrivals: Sequence[Arrival]) -> list[list[int]]:
 def _read_header(source: BinaryIO, syntax: UID) -> Header:
     try:
         ds = read_dataset(
-            _inflated(source) if syntax == DeflatedExplicitVRLittleEndian else source,
+            inflated_beginning(source, _HEADER_LIMIT) if syntax == DeflatedExplicitVRLittleEndian else source,
             syntax.is_implicit_VR,
             syntax.is_little_endian,
             stop_when=_is_pixel_data,
             specific_tags=_HEADER_TAGS,
         )
         return {element.keyword: element.value for element in ds}
-    except (InvalidDicomError, *UNREADABLE) as error:
+    except (InvalidDicomError, OSError, *UNREADABLE) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        # pydicom raises an OSError of its own where a sequence has no end.
         raise NotDicom(f"the data set cannot be read: {type(error).__name__}") from error
 
 
 def _is_pixel_data(tag: BaseTag, _: str | None, __: int) -> bool:
     return tag in (0x7FE00008, 0x7FE00009, 0x7FE00010)
-
-
-def _inflated(file: BinaryIO) -> BytesIO:
-    """The beginning of a deflated data set; the rest is only proved to inflate (PS3.5 A.5)."""
-    beginning = BytesIO()
-    inflating, inflated = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while not inflating.eof:
-        data = inflating.unconsumed_tail or file.read(_BLOCK)
-        if not data:
-            raise EOFError
-        block = inflating.decompress(data, _BLOCK)
-        inflated += len(block)
-        if inflated > INFLATED_LIMIT:
-            raise OverflowError
-        if beginning.tell() < _HEADER_LIMIT:
-            beginning.write(block)
-    beginning.seek(0)
-    return beginning
 
 
 def _require_identity(announced: Announced, header: Header) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.routing import BaseRoute
 
-from dicomnode.dicomweb import pixels, qido, rendered, wado, wado_uri
+from dicomnode.dicomweb import bulk_data, pixels, qido, rendered, wado, wado_uri
 from dicomnode.services.holdings import Holdings
 from dicomnode.services.search import Searcher
 from dicomnode.store.database import Database
@@ -14,7 +14,7 @@ from dicomnode.store.objects import ObjectStore
 def reading_routes(database: Database, objects: ObjectStore) -> list[BaseRoute]:
     """All routes that read and change nothing."""
     searcher, holdings = Searcher(database, objects), Holdings(database, objects)
-    services = (pixels, rendered, wado, wado_uri)
+    services = (bulk_data, pixels, rendered, wado, wado_uri)
     return [
         *qido.routes(searcher, searcher.header, searcher.held),
         *(route for each in services for route in each.routes(holdings.instances, holdings.locate)),

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 from pydicom import Dataset
@@ -32,6 +33,9 @@ KNOWN_FACTS: Facts = {
     "association": dict.fromkeys(("calling_ae", "called_ae", "address"), ""),
 }
 """What a route's rule can ask about, each with a value of its type."""
+
+ONLY_ASKED_FOR = "the series is here as a prior: nobody sent it"
+"""Why no rule looks at a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +102,13 @@ def series_of_folder(path: Path, association: AssociationFacts) -> dict[str, Fac
     return {uid: routing_facts(of[0], len(of), association) for uid, of in by_series.items()}
 
 
-def input_digest(instances: Iterable[InstanceRef]) -> str:
-    """Names a frozen input set: the same instances give the same digest."""
+def input_digest(
+    instances: Iterable[InstanceRef], priors: Mapping[str, Iterable[InstanceRef]] = MappingProxyType({})
+) -> str:
+    """Names a frozen input set: the same instances, and the same priors by their names, give the same."""
     lines = sorted(f"{ref.SOPInstanceUID} {ref.sha256}\n" for ref in instances)
+    for key, refs in sorted(priors.items()):
+        lines += sorted(f"{key} {ref.SOPInstanceUID} {ref.sha256}\n" for ref in refs)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -115,6 +123,9 @@ class RoutingService:
 
     def tick(self) -> int:
         """Route what is complete, each in its own transaction; returns how many completions there were."""
+        with self._database.read() as tx:
+            if not completions.any_unrouted(tx):
+                return 0
         routed = 0
         while self._route_next():
             routed += 1
@@ -129,11 +140,7 @@ class RoutingService:
 
     def _route(self, tx: Transaction, completion: Completion) -> None:
         instances = catalog.input_set(tx, completion.series_id, completion.generation)
-        try:
-            decisions = self._routes.decide(completion_facts(self._objects, completion, instances))
-        except (Refused, OSError) as error:
-            log.error("routing.unreadable", completion=completion.id, error=type(error).__name__)
-            decisions = self._routes.undecided(f"the series cannot be read: {type(error).__name__}")
+        decisions = self._decide(tx, completion, instances)
         matched = [decision.route for decision in decisions if decision.verdict.matched]
         job_of = self._add_jobs(tx, completion, input_digest(instances), matched)
         for decision in decisions:
@@ -147,6 +154,17 @@ class RoutingService:
             )
         completions.mark_routed(tx, completion.id)
         log.info("series.routed", SeriesInstanceUID=completion.SeriesInstanceUID, jobs=len(job_of))
+
+    def _decide(
+        self, tx: Transaction, completion: Completion, instances: Sequence[InstanceRef]
+    ) -> list[Decision]:
+        if catalog.only_asked_for(tx, completion.series_id):
+            return self._routes.undecided(ONLY_ASKED_FOR)
+        try:
+            return self._routes.decide(completion_facts(self._objects, completion, instances))
+        except (Refused, OSError) as error:
+            log.error("routing.unreadable", completion=completion.id, error=type(error).__name__)
+            return self._routes.undecided(f"the series cannot be read: {type(error).__name__}")
 
     def _add_jobs(
         self, tx: Transaction, completion: Completion, digest: str, matched: Sequence[Route]
@@ -164,6 +182,8 @@ class RoutingService:
                 self._registry.get(name),
                 route=routes[0].name,
                 priority=min((route.priority for route in routes), key=lambda priority: priority.rank),
+                deadline_s=min((route.deadline_s for route in routes if route.deadline_s), default=None),
+                held_reason=next((_review(route) for route in routes if route.hold), None),
                 send_to=tuple(dict.fromkeys(name for route in routes for name in route.send_to)),
                 notify=tuple(
                     dict.fromkeys(name for route in routes if route.notice for name in route.send_to)
@@ -171,6 +191,10 @@ class RoutingService:
             )
             job_of[name] = jobs.add(tx, new)
         return job_of
+
+
+def _review(route: Route) -> str:
+    return f"route {route.name!r} holds its jobs for review"
 
 
 def new_job(
@@ -183,6 +207,8 @@ def new_job(
     send_to: tuple[str, ...],
     notify: tuple[str, ...],
     order: str = "",
+    deadline_s: float | None = None,
+    held_reason: str | None = None,
 ) -> NewJob:
     """A job of `pipeline` on a complete series; the same again has the same key, but for another `order`."""
     section = pipeline.manifest.pipeline
@@ -209,5 +235,7 @@ def new_job(
         priority=priority,
         send_to=send_to,
         notify=notify,
-        held_reason=PATIENT_CONFLICT if completion.patient_conflict else None,
+        held_reason=PATIENT_CONFLICT if completion.patient_conflict else held_reason,
+        deadline_s=deadline_s,
+        priors=tuple(prior.name for prior in pipeline.manifest.prior),
     )

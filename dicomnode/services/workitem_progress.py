@@ -76,7 +76,9 @@ class WorkList:
         Where a great deal is due, as after an upgrade, the next tick goes on: others have work, too.
         """
         done = 0
-        while done < BATCH and (self._start_next() or self._tell_next()):
+        with self._database.read() as tx:
+            idle = not workitem_inputs.any_startable(tx) and not workitems.any_unreported(tx)
+        while not idle and done < BATCH and (self._start_next() or self._tell_next()):
             done += 1
         if time.monotonic() - self._trimmed > _TRIM_S:
             self._trimmed = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from uuid import uuid4
 
-from sqlalchemy import case, exists, insert, not_, select, update
+from sqlalchemy import Select, case, exists, insert, not_, select, update
 
 from dicomnode.model.announcement import AvailabilityState, AvailableInstance
 from dicomnode.model.delivery import DeliveryState
@@ -14,6 +14,27 @@ from dicomnode.store.database import Transaction
 from dicomnode.store.schema import availability, delivery, result
 
 _JOBS = 50
+_UNANNOUNCED = (delivery.c.state == DeliveryState.CONFIRMED, not_(delivery.c.announced))
+
+
+def any_due(tx: Transaction, peers: Collection[str]) -> bool:
+    """True where there is something to enter, or to tell one of the peers; locks nothing."""
+    ready = availability.c.peer.in_(list(peers)) & (availability.c.state == AvailabilityState.READY)
+    told = select(availability.c.id).where(ready, availability.c.not_before <= Now()).limit(1)
+    return tx.execute(_confirmed_jobs().limit(1)).first() is not None or tx.execute(told).first() is not None
+
+
+def _confirmed_jobs() -> Select[tuple[int]]:
+    """The jobs of which every delivery is confirmed, and one is not announced."""
+    other, of_job = delivery.alias(), result.alias()
+    unconfirmed = (
+        exists()
+        .where(other.c.result_id == of_job.c.id)
+        .where(of_job.c.job_id == result.c.job_id, other.c.state != DeliveryState.CONFIRMED)
+    )
+    return (
+        select(result.c.job_id).join_from(delivery, result).where(*_UNANNOUNCED, not_(unconfirmed)).distinct()
+    )
 
 
 def open_due(tx: Transaction, peers: Collection[str]) -> int:
@@ -21,24 +42,11 @@ def open_due(tx: Transaction, peers: Collection[str]) -> int:
 
     Where there are no peers, what is confirmed now is not told to those that come later.
     """
-    other, of_job = delivery.alias(), result.alias()
-    unconfirmed = (
-        exists()
-        .where(other.c.result_id == of_job.c.id)
-        .where(of_job.c.job_id == result.c.job_id, other.c.state != DeliveryState.CONFIRMED)
-    )
-    due = (delivery.c.state == DeliveryState.CONFIRMED, not_(delivery.c.announced))
-    jobs = tx.execute(
-        select(result.c.job_id)
-        .join_from(delivery, result)
-        .where(*due, not_(unconfirmed))
-        .distinct()
-        .limit(_JOBS)
-    ).scalars()
+    jobs = tx.execute(_confirmed_jobs().limit(_JOBS)).scalars()
     entered = 0
     for job_id in jobs.all():
         results = select(result.c.id).where(result.c.job_id == job_id)
-        mark = update(delivery).where(delivery.c.result_id.in_(results), *due).values(announced=True)
+        mark = update(delivery).where(delivery.c.result_id.in_(results), *_UNANNOUNCED).values(announced=True)
         if not tx.execute(mark).rowcount:
             continue
         entered += 1

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    exists,
     insert,
     not_,
     select,
@@ -27,6 +28,7 @@ from dicomnode.model.instance import (
     InstanceRef,
     StoredObject,
 )
+from dicomnode.model.topic import Topic
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import (
@@ -36,6 +38,7 @@ from dicomnode.store.schema import (
     series,
     study,
 )
+from dicomnode.store.signals import announce
 
 _QUESTIONS = 500
 """Values in one question to the database."""
@@ -43,7 +46,13 @@ _QUESTIONS = 500
 # Made once: to make a statement takes longer than to run it, and these run for each instance.
 _ASSOCIATION = select(association.c.id).where(association.c.key == bindparam("sought"))
 _PLACE = (
-    select(series.c.id, series.c.generation, series.c.completed_at)
+    select(
+        series.c.id,
+        series.c.generation,
+        series.c.completed_at,
+        series.c.association_id,
+        _ASSOCIATION.scalar_subquery().label("brought_by"),
+    )
     .join(study, study.c.id == series.c.study_id)
     .where(
         study.c.StudyInstanceUID == bindparam("of_study"),
@@ -76,6 +85,17 @@ _TAKE_BACK = (
     )
     .values(released_at=None, removed_at=None)
 )
+_ASKED = exists().where(association.c.id == instance.c.association_id, association.c.asked)
+_SENT = select(instance.c.id).where(instance.c.series_id == bindparam("of_id"), not_(_ASKED)).limit(1)
+_SEND_AFTER_ALL = (
+    update(instance)
+    .where(
+        instance.c.series_id == bindparam("of_id"),
+        instance.c.SOPInstanceUID.in_(bindparam("named", expanding=True)),
+        _ASKED,
+    )
+    .values(association_id=bindparam("by"))
+)
 _OTHER_PATIENT = select(study.c.id).where(
     study.c.StudyInstanceUID == bindparam("of_study"),
     study.c.PatientID != bindparam("other"),
@@ -105,43 +125,64 @@ def add_instances(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Addition
     is there with other content, nothing is changed for it.
     """
     first = arrivals[0]
-    association_id = _association_id(tx, first.association)
     place = {
         "of_study": first.study["StudyInstanceUID"],
         "of_series": first.series["SeriesInstanceUID"],
+        "sought": first.association.key,
     }
     row = tx.execute(_PLACE, place).one_or_none()
+    known = row.brought_by if row is not None else None
+    association_id = _association_id(tx, first.association) if known is None else known
     if row is None:
         _enter_place(tx, first, association_id)
         row = tx.execute(_PLACE, place).one()
+        announce(tx, Topic.SERIES)
     outcomes, new = _sorted_out(arrivals, _known(tx, row.id, arrivals))
     if new:
         generation = row.generation if row.completed_at is None else row.generation + 1
+        if row.completed_at is not None:
+            announce(tx, Topic.SERIES)
         common = {"series_id": row.id, "generation": generation, "association_id": association_id}
         tx.execute(_INSERT, [_instance_row(each) | common for each in new])
-        tx.execute(
-            _NEW_INSTANCES,
-            {"of_id": row.id, "now_open": generation, "by": association_id, "new": len(new)},
-        )
-    if len(new) < len(arrivals):
-        _take_back(tx, row.id, arrivals, outcomes)
+        # What this node asked for does not change who sent the series.
+        by = row.association_id if first.association.asked else association_id
+        tx.execute(_NEW_INSTANCES, {"of_id": row.id, "now_open": generation, "by": by, "new": len(new)})
+    if repeated := _repeated(arrivals, outcomes):
+        for start in range(0, len(repeated), _QUESTIONS):
+            tx.execute(_TAKE_BACK, {"of_id": row.id, "named": repeated[start : start + _QUESTIONS]})
+        if not first.association.asked:
+            _send_after_all(tx, row, association_id, repeated)
     return outcomes
 
 
-def _take_back(
-    tx: Transaction,
-    series_id: int,
-    arrivals: Sequence[Arrival],
-    outcomes: Sequence[Addition | DuplicateDiffers],
-) -> None:
-    """What retention had let go of, and is here again."""
-    repeated = [
+def only_asked_for(tx: Transaction, series_id: int) -> bool:
+    """True where nobody sent anything of a series: it is here because this node asked for it."""
+    return tx.execute(_SENT, {"of_id": series_id}).first() is None
+
+
+def _send_after_all(tx: Transaction, row: Any, association_id: int, repeated: Sequence[str]) -> None:
+    """What had come because it was asked for is sent now, and counts as sent from now on.
+
+    A series of which nobody had sent anything is opened, so that it is completed and routed as any other.
+    """
+    only_asked = only_asked_for(tx, row.id)
+    sent = 0
+    for start in range(0, len(repeated), _QUESTIONS):
+        named = repeated[start : start + _QUESTIONS]
+        sent += tx.execute(_SEND_AFTER_ALL, {"of_id": row.id, "named": named, "by": association_id}).rowcount
+    if sent and only_asked:
+        generation = row.generation if row.completed_at is None else row.generation + 1
+        opened = {"of_id": row.id, "now_open": generation, "by": association_id, "new": 0}
+        tx.execute(_NEW_INSTANCES, opened)
+
+
+def _repeated(arrivals: Sequence[Arrival], outcomes: Sequence[Addition | DuplicateDiffers]) -> list[str]:
+    """Those that were here already, with the same content; retention may have let go of them."""
+    return [
         arrival.SOPInstanceUID
         for arrival, outcome in zip(arrivals, outcomes, strict=True)
         if outcome is Addition.REPEATED
     ]
-    for start in range(0, len(repeated), _QUESTIONS):
-        tx.execute(_TAKE_BACK, {"of_id": series_id, "named": repeated[start : start + _QUESTIONS]})
 
 
 def _association_id(tx: Transaction, facts: AssociationFacts) -> int:

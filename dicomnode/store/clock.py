@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Float, literal, select
+from sqlalchemy import BindParameter, Connection, Float, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -19,8 +19,9 @@ class Now(FunctionElement[datetime]):
     type = Instant()
     inherit_cache = True
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        super().__init__(literal(float(seconds), Float()))
+    def __init__(self, seconds: float | BindParameter[float] = 0.0) -> None:
+        given = seconds if isinstance(seconds, BindParameter) else literal(float(seconds), Float())
+        super().__init__(given)
 
 
 @compiles(Now, "sqlite")
@@ -37,3 +38,22 @@ def _postgresql(element: Now, compiler: SQLCompiler, **options: Any) -> str:
 def read_clock(tx: Connection) -> datetime:
     """What time it is for the database."""
     return tx.execute(select(Now())).scalar_one()
+
+
+class Elapsed(FunctionElement[float]):
+    """The seconds from one moment to another, as an SQL expression."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(Elapsed, "sqlite")
+def _elapsed_sqlite(element: Elapsed, compiler: SQLCompiler, **options: Any) -> str:
+    begin, end = (f"julianday({compiler.process(each, **options)})" for each in element.clauses)
+    return f"(({end} - {begin}) * 86400.0)"
+
+
+@compiles(Elapsed, "postgresql")
+def _elapsed_postgresql(element: Elapsed, compiler: SQLCompiler, **options: Any) -> str:
+    begin, end = (compiler.process(each, **options) for each in element.clauses)
+    return f"extract(epoch FROM ({end} - {begin}))"

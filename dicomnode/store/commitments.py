@@ -57,6 +57,12 @@ def receive(tx: Transaction, peer: str, request: CommitmentRequest, hold_s: floa
     return int(known.id)
 
 
+def any_due(tx: Transaction) -> bool:
+    """True where a report is due, or something ran out; locks nothing."""
+    due = or_(and_(_owed(), commitment.c.not_before <= Now()), _ran_out())
+    return tx.execute(select(commitment.c.id).where(due).limit(1)).first() is not None
+
+
 def claim(tx: Transaction, lease_s: float, limit: int = 4) -> list[OwedReport]:
     """Lease the reports that are due, oldest first."""
     due = _rows().where(_owed(), commitment.c.not_before <= Now()).order_by(commitment.c.id).limit(limit)
@@ -124,24 +130,7 @@ def hand_back(tx: Transaction, lease: Lease) -> None:
 
 def expire(tx: Transaction) -> int:
     """Take back the leases that ran out, and wait no more for reports that never came; returns how many."""
-    rows = tx.execute(
-        _rows()
-        .where(
-            or_(
-                and_(
-                    commitment.c.direction == Direction.IN,
-                    commitment.c.state == CommitmentState.REPORTING,
-                    commitment.c.lease_expires_at < Now(),
-                ),
-                and_(
-                    commitment.c.direction == Direction.OUT,
-                    commitment.c.state.in_([CommitmentState.REQUESTED, CommitmentState.AWAITED]),
-                    commitment.c.not_before < Now(),
-                ),
-            )
-        )
-        .with_for_update(skip_locked=True)
-    ).all()
+    rows = tx.execute(_rows().where(_ran_out()).with_for_update(skip_locked=True)).all()
     for row in rows:
         _move(tx, row, CommitmentEvent.EXPIRE, fence=row.fence + 1, lease_expires_at=None, not_before=Now())
     return len(rows)
@@ -223,6 +212,21 @@ def _rows() -> Any:
 def _owed() -> Any:
     waiting = [CommitmentState.REQUESTED, CommitmentState.RETRY_WAIT]
     return and_(commitment.c.direction == Direction.IN, commitment.c.state.in_(waiting))
+
+
+def _ran_out() -> Any:
+    return or_(
+        and_(
+            commitment.c.direction == Direction.IN,
+            commitment.c.state == CommitmentState.REPORTING,
+            commitment.c.lease_expires_at < Now(),
+        ),
+        and_(
+            commitment.c.direction == Direction.OUT,
+            commitment.c.state.in_([CommitmentState.REQUESTED, CommitmentState.AWAITED]),
+            commitment.c.not_before < Now(),
+        ),
+    )
 
 
 def _held_under(lease: Lease) -> Any:

@@ -20,13 +20,14 @@ from sqlalchemy import (
     update,
 )
 
-from dicomnode.errors import NotFound
+from dicomnode.errors import NotFound, SeriesOpen
 from dicomnode.model.inquiry import InquiryState
 from dicomnode.model.instance import (
     AssociationFacts,
     Completion,
     CompletionReason,
 )
+from dicomnode.model.topic import Topic
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import (
@@ -38,6 +39,7 @@ from dicomnode.store.schema import (
     series,
     study,
 )
+from dicomnode.store.signals import announce
 
 
 def complete_due(
@@ -176,6 +178,39 @@ def _complete(tx: Transaction, series_id: int, reason: CompletionReason, note: s
             note=note,
         )
     )
+    announce(tx, Topic.COMPLETION)
+
+
+def complete_again(tx: Transaction, series_id: int, note: str) -> Completion:
+    """Complete the next generation of a series with no new instance, for work that is done once more.
+
+    Routing does not look at it: whoever asked adds the job. Raises SeriesOpen, NotFound.
+    """
+    row = tx.execute(
+        select(series.c.SeriesInstanceUID, series.c.completed_at)
+        .where(series.c.id == series_id)
+        .with_for_update()
+    ).one()
+    if row.completed_at is None:
+        raise SeriesOpen(row.SeriesInstanceUID)
+    tx.execute(update(series).where(series.c.id == series_id).values(generation=series.c.generation + 1))
+    _complete(tx, series_id, CompletionReason.ORDERED, note)
+    again = tx.execute(
+        _completions().where(completion.c.series_id == series_id).order_by(completion.c.id.desc()).limit(1)
+    ).one()
+    mark_routed(tx, again.id)
+    return _completion(again)
+
+
+def any_open(tx: Transaction) -> bool:
+    """True while a series arrives."""
+    return tx.execute(select(series.c.id).where(series.c.completed_at.is_(None)).limit(1)).first() is not None
+
+
+def any_unrouted(tx: Transaction) -> bool:
+    """True where routing has something to look at; locks nothing."""
+    waiting = select(completion.c.id).where(completion.c.routed_at.is_(None)).limit(1)
+    return tx.execute(waiting).first() is not None
 
 
 def unrouted(tx: Transaction, limit: int = 50) -> list[Completion]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,18 +17,30 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
+from dicomnode.store import signals
+from dicomnode.store.signals import FolderListener, Listener, PostgresListener
 
 Transaction = Connection
 """What the functions of this package take; only services open one."""
 
 _BUSY_TIMEOUT_MS = 30_000
-_ENGINE: dict[str, Any] = {"hide_parameters": True, "pool_size": 8, "max_overflow": 120}
-"""Values never stand in an error's text, and no association waits for the connection of another."""
+_TURN_S = 0.0005
+"""How often a writer looks whether it is its turn."""
+_ENGINE: dict[str, Any] = {
+    "hide_parameters": True,
+    "pool_size": 8,
+    "max_overflow": 120,
+    "pool_use_lifo": True,
+}
+"""Values never stand in an error's text, and no association waits for the connection of another.
+
+The connection that was used last is used next: SQLite has forgotten nothing of what it wrote by it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +65,25 @@ class Database:
             Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE")
+        sqlite = self._url.get_backend_name() == "sqlite" and self._url.database
+        self._signals = Path(f"{self._url.database}-signals") if sqlite else None
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
         """A transaction that writes; durable when the block has ended. Raises StorageFailed."""
-        with _storage_errors(), self._writer.begin() as tx:
-            yield tx
+        with _storage_errors():
+            with self._writer.begin() as tx:
+                signals.forget(tx)
+                yield tx
+                topics = signals.forget(tx)
+                if topics and self._signals is None:
+                    signals.notify(tx, topics)
+            if topics and self._signals is not None:
+                signals.touch(self._signals, topics)
+
+    def listen(self) -> Listener:
+        """Hear what transactions announce. Raises OSError."""
+        return FolderListener(self._signals) if self._signals else PostgresListener(self._url)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -136,11 +163,23 @@ def _checked(url: str) -> URL:
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, **_ENGINE)
+        engine = create_engine(url, connect_args={"connect_timeout": 10}, **_ENGINE)
+        event.listen(engine, "checkout", _require_open)
+        return engine
     engine = create_engine(url, **_ENGINE)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _require_open(connection: Any, _: ConnectionPoolEntry, __: object) -> None:
+    """A server that went away has said so: then all connections are made anew. Costs no question to it."""
+    if connection.closed:
+        raise InvalidatePoolError
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if poll.poll(0):
+        raise InvalidatePoolError
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -159,4 +198,28 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 
 def _begin_sqlite(connection: Connection) -> None:
     """Writers take the write lock at once, so that no transaction fails half-way for want of it."""
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    begin = connection.get_execution_options().get("begin", "BEGIN")
+    raw = connection.connection.driver_connection
+    if begin == "BEGIN" or not isinstance(raw, sqlite3.Connection):
+        connection.exec_driver_sql(begin)
+        return
+    # SQLite would sleep a tenth of a second at a time; another's commit takes a millisecond.
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
+        while not _has_begun(raw, begin) and time.monotonic() < deadline:
+            time.sleep(_TURN_S)
+        if not raw.in_transaction:
+            connection.exec_driver_sql(begin)
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
+
+
+def _has_begun(raw: sqlite3.Connection, begin: str) -> bool:
+    try:
+        raw.execute(begin)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        # Raised again by who can tell what it means.
+    return True

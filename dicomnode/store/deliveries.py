@@ -14,9 +14,11 @@ from dicomnode.errors import LeaseLost, NotFound
 from dicomnode.model.delivery import SETTLED, Delivery, DeliveryEvent, DeliveryState, advance
 from dicomnode.model.job import Lease
 from dicomnode.model.result import OutgoingInstance
+from dicomnode.model.topic import Topic
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import delivery, delivery_event, job, result
+from dicomnode.store.schema import DELIVERY_SENDING, delivery, delivery_event, job, result
+from dicomnode.store.signals import announce
 
 PathOf = Callable[[str], str]
 """Where the object of a digest lies."""
@@ -40,6 +42,22 @@ def add(tx: Transaction, result_id: int, destination: str) -> None:
         .returning(delivery.c.id)
     ).scalar_one()
     _record(tx, delivery_id, "create", DeliveryState.PENDING, 0, None)
+
+
+def any_due(tx: Transaction, destination: str) -> bool:
+    """True where something is due to be sent to a destination, or to be asked about; locks nothing."""
+    states = [DeliveryState.PENDING, DeliveryState.RETRY_WAIT, DeliveryState.SENT]
+    due = delivery.c.state.in_(states) & (delivery.c.not_before <= Now())
+    return (
+        tx.execute(select(delivery.c.id).where(delivery.c.destination == destination, due).limit(1)).first()
+        is not None
+    )
+
+
+def any_expired(tx: Transaction) -> bool:
+    """True where a lease ran out; locks nothing."""
+    ran_out = select(delivery.c.id).where(DELIVERY_SENDING, delivery.c.lease_expires_at < Now())
+    return tx.execute(ran_out.limit(1)).first() is not None
 
 
 def claim(
@@ -99,9 +117,7 @@ def hand_back(tx: Transaction, lease: Lease) -> None:
 def expire(tx: Transaction) -> list[int]:
     """Take back the leases that ran out; returns the delivery ids."""
     rows = tx.execute(
-        _rows()
-        .where(delivery.c.state == DeliveryState.SENDING, delivery.c.lease_expires_at < Now())
-        .with_for_update(skip_locked=True)
+        _rows().where(DELIVERY_SENDING, delivery.c.lease_expires_at < Now()).with_for_update(skip_locked=True)
     ).all()
     for row in rows:
         _move(tx, row, DeliveryEvent.EXPIRE, fence=row.fence + 1, lease_expires_at=None, not_before=Now())
@@ -303,3 +319,5 @@ def _record(
             delivery_id=delivery_id, event=event, state=state, fence=fence, detail=detail, at=Now()
         )
     )
+    if state is DeliveryState.PENDING:
+        announce(tx, Topic.DELIVERY)

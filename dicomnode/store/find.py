@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import astuple
 from typing import Any
 
 from sqlalchemy import (
@@ -158,6 +159,8 @@ def _order(level: Level) -> list[ColumnElement[Any] | UnaryExpression[Any]]:
 
 def condition(keyword: str, column: ColumnElement[Any], match: Match) -> ColumnElement[bool]:
     """How a key constrains its column; case (PS3.4 C.2.2.2.1) and accents of person names say nothing."""
+    if _has_nul(match):
+        return false()
     if keyword == "ModalitiesInStudy":
         return _has_modality(match)
     if keyword in _FOLDED:
@@ -180,6 +183,12 @@ def condition(keyword: str, column: ColumnElement[Any], match: Match) -> ColumnE
         case Fuzzy(words):
             name = literal("^").concat(func.replace(func.replace(column, " ", "^"), "=", "^"))
             return and_(*(name.like(_like(f"*^{word}*"), escape="\\") for word in words))
+
+
+def _has_nul(match: Match) -> bool:
+    """No text of the catalog has one, and PostgreSQL refuses to be asked for it."""
+    parts = (part if isinstance(part, tuple) else (part or "",) for part in astuple(match))
+    return any("\0" in text for texts in parts for text in texts)
 
 
 def _instants(

@@ -13,10 +13,12 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, insert, not_, or
 
 from dicomnode.errors import LeaseLost
 from dicomnode.model.inquiry import Inquiry, InquiryState
+from dicomnode.model.topic import Topic
 from dicomnode.store import catalog, completions
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import inquiry, series, study
+from dicomnode.store.signals import announce
 
 
 def open_due(tx: Transaction, quiet_s: float, listened_s: float) -> int:
@@ -55,7 +57,14 @@ def open_due(tx: Transaction, quiet_s: float, listened_s: float) -> int:
             tx.execute(insert(inquiry).values(series_id=row.id, **values))
         else:
             tx.execute(update(inquiry).where(inquiry.c.id == row.inquiry_id).values(**values))
+        announce(tx, Topic.INQUIRY)
     return len(rows)
+
+
+def any_due(tx: Transaction) -> bool:
+    """True where a question is due; locks nothing."""
+    due = select(inquiry.c.id).join_from(inquiry, series).where(_is_asked(), inquiry.c.not_before <= Now())
+    return tx.execute(due.limit(1)).first() is not None
 
 
 def claim(tx: Transaction, lease_s: float) -> Inquiry | None:

@@ -6,17 +6,124 @@ Each transition is a compare-and-set on (id, state, fence) and an event row, in 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, func, insert, select, update
+from sqlalchemy import (
+    Float,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from dicomnode.errors import LeaseLost, NotFound
-from dicomnode.model.job import SETTLED, Job, JobEvent, JobState, Lease, NewJob, Priority, advance
-from dicomnode.store import results
+from dicomnode.errors import LeaseLost, NotFound, RunOutOfMemory
+from dicomnode.model.job import (
+    AWAITS_PRIORS,
+    PATIENT_CONFLICT,
+    SETTLED,
+    WAITING,
+    Job,
+    JobEvent,
+    JobState,
+    Lease,
+    NewJob,
+    Priority,
+    advance,
+    head_start_s,
+)
+from dicomnode.model.prior import waiting_for
+from dicomnode.model.queue import Limit, PauseKind
+from dicomnode.model.topic import Topic
+from dicomnode.store import catalog, priors, queue, results
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.results import Stored
-from dicomnode.store.schema import completion, job, job_event, routing, run, series, study
+from dicomnode.store.schema import (
+    JOB_RUNS,
+    JOB_WAITS,
+    job,
+    job_event,
+    pause,
+    routing,
+    run,
+    series,
+    study,
+)
+from dicomnode.store.signals import announce
+
+# Made once: to make a statement takes longer than to run it, and these run for each job.
+_JOBS = (
+    select(job, series.c.SeriesInstanceUID, study.c.StudyInstanceUID)
+    .join_from(job, series, series.c.id == job.c.series_id)
+    .join(study, study.c.id == series.c.study_id)
+)
+_BY_ID = _JOBS.where(job.c.id == bindparam("of_id"))
+_LANES = (PauseKind.PIPELINE, PauseKind.ROUTE)
+
+
+def _paused(kind: PauseKind) -> Select[tuple[str]]:
+    return select(pause.c.name).where(pause.c.kind == literal(kind, literal_execute=True))
+
+
+# One scan of ix_job_waiting, from its most urgent end.
+_DUE = (
+    select(job.c.id)
+    .where(
+        JOB_WAITS,
+        job.c.not_before <= Now(),
+        or_(job.c.deadline_at.is_(None), job.c.deadline_at > Now()),
+        *(job.c[kind.value].not_in(_paused(kind)) for kind in _LANES),
+        bindparam("owner", type_=Text).not_in(_paused(PauseKind.WORKER)),
+    )
+    .order_by(job.c.urgent_at, job.c.id)
+    .limit(literal(1, literal_execute=True))
+)
+_DUE_WITHIN = _DUE.where(
+    *(job.c[kind.value].not_in(bindparam(f"spent_{kind}", expanding=True)) for kind in _LANES)
+)
+
+
+def _claiming(due: Select[tuple[int]]) -> ReturningUpdate[Any]:
+    return (
+        update(job)
+        .where(job.c.id == due.with_for_update(skip_locked=True, of=job).scalar_subquery())
+        .values(
+            state=JobState.LEASED,
+            fence=job.c.fence + 1,
+            attempt=job.c.attempt + 1,
+            lease_owner=bindparam("owner"),
+            lease_expires_at=Now(bindparam("lease_s", type_=Float)),
+            reason_code=None,
+            reason=None,
+            updated_at=Now(),
+        )
+        .returning(job.c.id, job.c.fence)
+    )
+
+
+_CLAIM, _CLAIM_WITHIN = _claiming(_DUE), _claiming(_DUE_WITHIN)
+_LEAVE = (
+    update(job)
+    .where(
+        job.c.id == bindparam("of_id"),
+        job.c.fence == bindparam("of_fence"),
+        job.c.state == literal(JobState.LEASED, literal_execute=True),
+    )
+    .values(state=bindparam("left_as"), lease_owner=None, lease_expires_at=None, updated_at=Now())
+)
+_EVENT = insert(job_event).values(at=Now())
+_RUN = insert(run).values(ended_at=Now())
+
+TOO_LATE = "TOO_LATE"
+"""Why a job ended that could not begin by its deadline."""
 
 
 def add(tx: Transaction, new: NewJob) -> int:
@@ -24,7 +131,9 @@ def add(tx: Transaction, new: NewJob) -> int:
     known = tx.execute(select(job.c.id).where(job.c.key == new.key)).scalar()
     if known is not None:
         return int(known)
-    state = JobState.READY if new.held_reason is None else JobState.HELD
+    awaiting = waiting_for(new.priors) if new.priors and new.held_reason is None else None
+    held = awaiting or new.held_reason
+    state = JobState.READY if held is None else JobState.HELD
     job_id = tx.execute(
         insert(job)
         .values(
@@ -44,13 +153,17 @@ def add(tx: Transaction, new: NewJob) -> int:
             fence=0,
             attempt=0,
             not_before=Now(),
-            reason=new.held_reason,
+            reason_code=AWAITS_PRIORS if awaiting else None,
+            urgent_at=Now(-head_start_s(new.priority, new.deadline_s)),
+            deadline_at=None if new.deadline_s is None else Now(new.deadline_s),
+            reason=held,
             created_at=Now(),
             updated_at=Now(),
         )
         .returning(job.c.id)
     ).scalar_one()
-    _record(tx, job_id, "create", state, 0, new.held_reason)
+    _record(tx, job_id, "create", state, 0, held)
+    priors.seek(tx, job_id, new.priors)
     return int(job_id)
 
 
@@ -65,33 +178,24 @@ def add_routing(
     )
 
 
-def claim(tx: Transaction, owner: str, lease_s: float) -> Job | None:
-    """Lease the most urgent job that is due, or None. The attempt counts from here on."""
-    due = and_(
-        job.c.state.in_([JobState.READY, JobState.RETRY_WAIT]),
-        job.c.not_before <= Now(),
-    )
-    row = tx.execute(
-        select(job.c.id, job.c.state, job.c.fence)
-        .where(due)
-        .order_by(job.c.priority, job.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    ).first()
+def is_due(tx: Transaction, owner: str) -> bool:
+    """True where that worker might get a job now; locks nothing."""
+    return tx.execute(_DUE, {"owner": owner}).first() is not None
+
+
+def claim(tx: Transaction, owner: str, lease_s: float, limits: Sequence[Limit] = ()) -> Job | None:
+    """Lease the most urgent job that is due, in time, not paused and within the limits, or None.
+
+    The attempt counts from here on.
+    """
+    exhausted = queue.exhausted(tx, limits)
+    given = {"owner": owner, "lease_s": lease_s} | {
+        f"spent_{kind}": sorted(name for of_kind, name in exhausted if of_kind is kind) for kind in _LANES
+    }
+    row = tx.execute(_CLAIM_WITHIN if exhausted else _CLAIM, given).first()
     if row is None:
         return None
-    _move(
-        tx,
-        row,
-        JobEvent.CLAIM,
-        detail=owner,
-        fence=row.fence + 1,
-        attempt=job.c.attempt + 1,
-        lease_owner=owner,
-        lease_expires_at=Now(lease_s),
-        reason_code=None,
-        reason=None,
-    )
+    _record(tx, row.id, JobEvent.CLAIM, JobState.LEASED, row.fence, owner)
     return get(tx, row.id)
 
 
@@ -104,13 +208,13 @@ def extend(tx: Transaction, lease: Lease, lease_s: float) -> None:
 
 def finish(tx: Transaction, lease: Lease, made: Sequence[Stored]) -> list[int]:
     """End a job with its results, whose bytes are fixed from here on; returns their ids. Raises LeaseLost."""
-    _move(tx, _leased(tx, lease), JobEvent.FINISH, lease_owner=None, lease_expires_at=None)
-    return results.add(tx, lease.id, made)
+    _leave(tx, lease, JobEvent.FINISH)
+    return results.add(tx, lease.id, made) if made else []
 
 
 def next_notice(tx: Transaction) -> Job | None:
     """The job that ended without a result for the longest and has not told its destinations, or None."""
-    row = tx.execute(_jobs().where(job.c.notice_due).order_by(job.c.id).limit(1)).first()
+    row = tx.execute(_JOBS.where(job.c.notice_due).order_by(job.c.id).limit(1)).first()
     return None if row is None else _job(row)
 
 
@@ -148,21 +252,20 @@ def give_up(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
 
 def hand_back(tx: Transaction, lease: Lease) -> None:
     """Give the job back as if it had not been claimed. Raises LeaseLost."""
-    _move(
-        tx,
-        _leased(tx, lease),
-        JobEvent.HAND_BACK,
-        attempt=job.c.attempt - 1,
-        lease_owner=None,
-        lease_expires_at=None,
-    )
+    _leave(tx, lease, JobEvent.HAND_BACK, attempt=job.c.attempt - 1)
+
+
+def any_expired(tx: Transaction) -> bool:
+    """True where a lease ran out, or a job is past its deadline; locks nothing."""
+    ran_out = select(job.c.id).where(JOB_RUNS, job.c.lease_expires_at < Now()).limit(1)
+    return tx.execute(ran_out).first() is not None or tx.execute(_overdue().limit(1)).first() is not None
 
 
 def expire(tx: Transaction, attempts: int) -> list[int]:
     """Take back the leases that ran out; a job whose attempts are used up is dead. Returns the job ids."""
     rows = tx.execute(
         select(job.c.id, job.c.state, job.c.fence, job.c.attempt)
-        .where(job.c.state == JobState.LEASED, job.c.lease_expires_at < Now())
+        .where(JOB_RUNS, job.c.lease_expires_at < Now())
         .with_for_update(skip_locked=True)
     ).all()
     for row in rows:
@@ -181,13 +284,36 @@ def expire(tx: Transaction, attempts: int) -> list[int]:
     return [row.id for row in rows]
 
 
-def cancel(tx: Transaction, job_id: int, reason: str) -> None:
+def end_overdue(tx: Transaction) -> list[int]:
+    """What has not begun by its deadline is dead, and its destinations are told; returns the job ids."""
+    rows = tx.execute(_overdue().with_for_update(skip_locked=True)).all()
+    for row in rows:
+        _move(
+            tx,
+            row,
+            JobEvent.OVERDUE,
+            detail=TOO_LATE,
+            fence=row.fence + 1,
+            notice_due=True,
+            reason_code=TOO_LATE,
+            reason="it could not begin by its deadline",
+        )
+    return [row.id for row in rows]
+
+
+def _overdue() -> Select[Any]:
+    return select(job.c.id, job.c.state, job.c.fence).where(JOB_WAITS, job.c.deadline_at <= Now())
+
+
+def cancel(tx: Transaction, job_id: int, reason: str, actor: str | None = None) -> None:
     """An administrator, or a newer generation, ends the job. Raises NotFound, IllegalTransition."""
     row = _row(tx, job_id)
     _move(
         tx,
         row,
         JobEvent.CANCEL,
+        detail=reason,
+        actor=actor,
         fence=row.fence + 1,
         lease_owner=None,
         lease_expires_at=None,
@@ -196,8 +322,10 @@ def cancel(tx: Transaction, job_id: int, reason: str) -> None:
     )
 
 
-def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: str) -> None:
-    """An administrator starts a settled job again, with the pipeline as it is installed now.
+def retry(
+    tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: str, actor: str | None = None
+) -> None:
+    """An administrator starts a settled job again, with the pipeline as it is now and without a deadline.
 
     Raises NotFound, IllegalTransition.
     """
@@ -205,6 +333,8 @@ def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: 
         tx,
         _row(tx, job_id),
         JobEvent.RETRY,
+        actor=actor,
+        deadline_at=None,
         attempt=0,
         not_before=Now(),
         pipeline_version=pipeline_version,
@@ -215,9 +345,16 @@ def retry(tx: Transaction, job_id: int, pipeline_version: str, pipeline_digest: 
     )
 
 
-def release(tx: Transaction, job_id: int) -> None:
-    """An administrator lets a held job go on. Raises NotFound, IllegalTransition."""
-    _move(tx, _row(tx, job_id), JobEvent.RELEASE, notice_due=False, reason_code=None, reason=None)
+def release(tx: Transaction, job_id: int, actor: str | None = None) -> None:
+    """An administrator lets a held job go on, without a deadline. Raises NotFound, IllegalTransition."""
+    row = _row(tx, job_id)
+    free: dict[str, Any] = {"notice_due": False, "deadline_at": None, "reason_code": None, "reason": None}
+    _move(tx, row, JobEvent.RELEASE, actor=actor, **free)
+
+
+def note_rerun(tx: Transaction, job_id: int, again: int, actor: str | None = None) -> None:
+    """An administrator has the same done once more, by job `again`. Raises NotFound, IllegalTransition."""
+    _move(tx, _row(tx, job_id), JobEvent.RERUN, detail=f"job {again}", actor=actor)
 
 
 def hold(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
@@ -251,6 +388,39 @@ def hold_study(tx: Transaction, StudyInstanceUID: str, reason: str) -> list[int]
     return [row.id for row in rows]
 
 
+def await_priors(tx: Transaction, job_id: int, reason: str) -> None:
+    """Hold a job until its priors are here, also one that is held. Raises NotFound, IllegalTransition."""
+    row = _row(tx, job_id)
+    if row.state == JobState.HELD:
+        held = update(job).where(job.c.id == job_id)
+        tx.execute(held.values(notice_due=False, reason_code=AWAITS_PRIORS, reason=reason))
+    else:
+        _move(tx, row, JobEvent.HOLD, reason_code=AWAITS_PRIORS, reason=reason)
+
+
+def note_awaited(tx: Transaction, job_id: int, reason: str) -> None:
+    """What a job that is held for its priors waits for now."""
+    tx.execute(update(job).where(job.c.id == job_id, _awaits_priors()).values(reason=reason))
+
+
+def freeze_input(tx: Transaction, job_id: int, input_digest: str) -> None:
+    """The input of a held job is complete, and names these instances from now on."""
+    held = and_(job.c.id == job_id, job.c.state == JobState.HELD)
+    tx.execute(update(job).where(held).values(input_digest=input_digest))
+
+
+def end_waiting(tx: Transaction, job_id: int) -> None:
+    """A job that was held for its priors may run, unless there is another reason, too. Raises NotFound."""
+    row, found = _row(tx, job_id), get(tx, job_id)
+    if found.state is not JobState.HELD or found.reason_code != AWAITS_PRIORS:
+        return
+    if catalog.names_two_patients(tx, found.series_id):
+        held = {"reason_code": None, "reason": PATIENT_CONFLICT}
+        tx.execute(update(job).where(job.c.id == job_id).values(**held))
+        return
+    _move(tx, row, JobEvent.RELEASE, reason_code=None, reason=None)
+
+
 def cancel_superseded(tx: Transaction, series_id: int, generation: int, pipeline: str) -> list[int]:
     """Cancel what an older generation of the series still waits for or works on; returns the job ids.
 
@@ -271,26 +441,32 @@ def cancel_superseded(tx: Transaction, series_id: int, generation: int, pipeline
     return [row.id for row in rows]
 
 
-def add_run(
-    tx: Transaction, lease: Lease, worker: str, started_at: Any, outcome: str, timings: Mapping[str, float]
-) -> None:
-    """Write down one attempt: who, when, how it ended, and the seconds of each stage."""
+def add_run(tx: Transaction, job_: Job, worker: str, outcome: str, timings: Mapping[str, float]) -> None:
+    """Write down the attempt that began with the claim of `job_`: by whom, how it ended, seconds by stage."""
     tx.execute(
-        insert(run).values(
-            job_id=lease.id,
-            fence=lease.fence,
-            worker=worker,
-            started_at=started_at,
-            ended_at=Now(),
-            outcome=outcome,
-            timings=dict(timings),
-        )
+        _RUN,
+        {
+            "job_id": job_.id,
+            "fence": job_.fence,
+            "pipeline": job_.pipeline,
+            "route": job_.route,
+            "worker": worker,
+            "started_at": job_.updated_at,
+            "outcome": outcome,
+            "timings": dict(timings),
+        },
     )
+
+
+def ran_out_of_memory(tx: Transaction, job_id: int) -> bool:
+    """True where an attempt at a job needed more memory than there was: the next one is to be frugal."""
+    short = select(run.c.id).where(run.c.job_id == job_id, run.c.outcome == RunOutOfMemory.code)
+    return tx.execute(short.limit(1)).first() is not None
 
 
 def get(tx: Transaction, job_id: int) -> Job:
     """One job. Raises NotFound."""
-    row = tx.execute(_jobs().where(job.c.id == job_id)).first()
+    row = tx.execute(_BY_ID, {"of_id": job_id}).first()
     if row is None:
         raise NotFound("job", job_id)
     return _job(row)
@@ -298,13 +474,19 @@ def get(tx: Transaction, job_id: int) -> Job:
 
 def get_all(tx: Transaction, job_ids: Iterable[int]) -> dict[int, Job]:
     """These jobs by their ids."""
-    rows = tx.execute(_jobs().where(job.c.id.in_(list(job_ids))))
+    rows = tx.execute(_JOBS.where(job.c.id.in_(list(job_ids))))
     return {row.id: _job(row) for row in rows}
 
 
 def set_priority(tx: Transaction, job_id: int, priority: Priority) -> None:
-    """How urgent a job is that waits to be claimed."""
-    tx.execute(update(job).where(job.c.id == job_id).values(priority=priority.rank))
+    """How urgent a job is that waits to be claimed: as if it had come with that priority.
+
+    The head start that its deadline gave it stays.
+    """
+    row = tx.execute(select(job.c.created_at, job.c.deadline_at).where(job.c.id == job_id)).one()
+    limit_s = None if row.deadline_at is None else (row.deadline_at - row.created_at).total_seconds()
+    urgent_at = row.created_at - timedelta(seconds=head_start_s(priority, limit_s))
+    tx.execute(update(job).where(job.c.id == job_id).values(priority=priority.rank, urgent_at=urgent_at))
 
 
 def place_in_study(tx: Transaction, job_: Job) -> int:
@@ -321,19 +503,10 @@ def place_in_study(tx: Transaction, job_: Job) -> int:
 
 def find(tx: Transaction, states: Sequence[JobState] = (), limit: int = 100) -> list[Job]:
     """The jobs in any of `states` (all where empty), newest first."""
-    query = _jobs().order_by(job.c.id.desc()).limit(limit)
+    query = _JOBS.order_by(job.c.id.desc()).limit(limit)
     if states:
         query = query.where(job.c.state.in_(list(states)))
     return [_job(row) for row in tx.execute(query)]
-
-
-def _jobs() -> Select[Any]:
-    return (
-        select(job, series.c.SeriesInstanceUID, study.c.StudyInstanceUID)
-        .join_from(job, completion, completion.c.id == job.c.completion_id)
-        .join(series, series.c.id == job.c.series_id)
-        .join(study, study.c.id == series.c.study_id)
-    )
 
 
 def _job(row: Any) -> Job:
@@ -357,22 +530,18 @@ def _job(row: Any) -> Job:
         notify=tuple(row.notify),
         reason_code=row.reason_code,
         reason=row.reason,
+        deadline_at=row.deadline_at,
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
 
 
+def _awaits_priors() -> Any:
+    return and_(job.c.state == JobState.HELD, job.c.reason_code == AWAITS_PRIORS)
+
+
 def _held_under(lease: Lease) -> Any:
     return and_(job.c.id == lease.id, job.c.state == JobState.LEASED, job.c.fence == lease.fence)
-
-
-def _leased(tx: Transaction, lease: Lease) -> Any:
-    row = tx.execute(
-        select(job.c.id, job.c.state, job.c.fence).where(_held_under(lease)).with_for_update()
-    ).first()
-    if row is None:
-        raise LeaseLost("job", lease.id)
-    return row
 
 
 def _row(tx: Transaction, job_id: int) -> Any:
@@ -385,21 +554,27 @@ def _row(tx: Transaction, job_id: int) -> Any:
 
 
 def _end(tx: Transaction, lease: Lease, event: JobEvent, code: str, reason: str, **values: Any) -> None:
-    row = _leased(tx, lease)
-    _move(
-        tx,
-        row,
-        event,
-        detail=code,
-        lease_owner=None,
-        lease_expires_at=None,
-        reason_code=code,
-        reason=reason,
-        **values,
-    )
+    _leave(tx, lease, event, detail=code, reason_code=code, reason=reason, **values)
 
 
-def _move(tx: Transaction, row: Any, event: JobEvent, detail: str | None = None, **values: Any) -> None:
+def _leave(tx: Transaction, lease: Lease, event: JobEvent, detail: str | None = None, **values: Any) -> None:
+    """What the holder of a lease does with it; it holds it no longer then. Raises LeaseLost."""
+    state = advance(JobState.LEASED, event)
+    given = {"of_id": lease.id, "of_fence": lease.fence, "left_as": state}
+    if tx.execute(_LEAVE.values(**values) if values else _LEAVE, given).rowcount != 1:
+        raise LeaseLost("job", lease.id)
+    _record(tx, lease.id, event, state, values.get("fence", lease.fence), detail)
+
+
+def _move(
+    tx: Transaction,
+    row: Any,
+    event: JobEvent,
+    detail: str | None = None,
+    actor: str | None = None,
+    **values: Any,
+) -> None:
+    """What others do with a job. Raises IllegalTransition, LeaseLost."""
     state = advance(JobState(row.state), event)
     moved = tx.execute(
         update(job)
@@ -408,14 +583,23 @@ def _move(tx: Transaction, row: Any, event: JobEvent, detail: str | None = None,
     ).rowcount
     if moved != 1:
         raise LeaseLost("job", row.id)
-    _record(tx, row.id, event, state, values.get("fence", row.fence), detail)
+    _record(tx, row.id, event, state, values.get("fence", row.fence), detail, actor)
+    if row.state == JobState.LEASED:
+        announce(tx, Topic.LEASE)
 
 
 def _record(
-    tx: Transaction, job_id: int, event: str, state: JobState, fence: int, detail: str | None
+    tx: Transaction,
+    job_id: int,
+    event: str,
+    state: JobState,
+    fence: int,
+    detail: str | None,
+    actor: str | None = None,
 ) -> None:
     tx.execute(
-        insert(job_event).values(
-            job_id=job_id, event=event, state=state, fence=fence, detail=detail, at=Now()
-        )
+        _EVENT,
+        {"job_id": job_id, "event": event, "state": state, "fence": fence, "detail": detail, "actor": actor},
     )
+    if state in WAITING:
+        announce(tx, Topic.JOB)

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,12 @@ class ObjectStore:
         self._minimum_free = minimum_free
         for folder in (self._objects, self._temporary):
             folder.mkdir(parents=True, exist_ok=True)
-        for folder in (root.parent, root):
+        there = set(os.listdir(self._objects))  # noqa: PTH208  names, not paths
+        for name in {f"{number:02x}" for number in range(256)} - there:
+            (self._objects / name).mkdir(exist_ok=True)
+        # Whoever made them: their entries survive from now on.
+        for folder in (root.parent, root, self._objects):
             _sync_folder(folder)
-        self._synced = {self._objects}
         # Its threads start with the first object, so that a process may fork before.
         self._pool = ThreadPoolExecutor(SYNC_THREADS, "sync")
         self._ahead = threading.BoundedSemaphore(_SYNCS_AHEAD)
@@ -78,24 +81,51 @@ class ObjectStore:
 
     def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:
         """Keep them all; on return they survive a power failure. Raises StorageFull and DiskFailed."""
+        self.place(spools)
+        return self.settle(spools)
+
+    def place(self, spools: Sequence[Spool]) -> None:
+        """Give them their names and sync their bytes.
+
+        Raises StorageFull and DiskFailed: nothing is left then.
+        """
+        with self._all_or_none(spools):
+            for spool in spools:
+                spool.move(self.path(spool.stored.sha256))
+            self._at_once([spool.sync for spool in spools])
+
+    def settle(self, spools: Sequence[Spool]) -> list[StoredObject]:
+        """Sync the folders that hold those that were placed; on return they survive a power failure.
+
+        Raises StorageFull and DiskFailed: nothing is left then.
+        """
+        with self._all_or_none(spools):
+            folders = {spool.path.parent: None for spool in spools}
+            self._at_once([partial(_sync_folder, folder) for folder in folders])
+        for spool in spools:
+            spool.kept = True
+        return [spool.stored for spool in spools]
+
+    @contextmanager
+    def _all_or_none(self, spools: Sequence[Spool]) -> Iterator[None]:
         try:
             with _disk_errors(self._minimum_free):
-                folders: dict[Path, None] = {}
-                for spool in spools:
-                    final = self.path(spool.stored.sha256)
-                    folders.update(dict.fromkeys(self._make_folder(final.parent)))
-                    spool.move(final)
-                # All at once: the file system joins the syncs that wait at the same time.
-                syncs = [spool.sync for spool in spools] + [partial(_sync_folder, each) for each in folders]
-                list(self._pool.map(lambda sync: sync(), syncs))
-                self._synced.update(folders)
+                yield
         except BaseException:
             for spool in spools:
                 spool.discard()
             raise
-        for spool in spools:
-            spool.kept = True
-        return [spool.stored for spool in spools]
+
+    def _at_once(self, syncs: Sequence[Callable[[], None]]) -> None:
+        """The file system joins the syncs that wait at the same time."""
+        others = [self._pool.submit(sync) for sync in syncs[1:]]
+        try:
+            for sync in syncs[:1]:
+                sync()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def path(self, sha256: str) -> Path:
         """Where the object of that digest lies, whether it is there or not."""
@@ -157,16 +187,6 @@ class ObjectStore:
                     path.unlink()
                     removed += 1
         return removed
-
-    def _make_folder(self, folder: Path) -> list[Path]:
-        """Make it; returns the folders that have to be synced for a new entry in it.
-
-        One whose own entry this process has not synced itself may have been made a moment ago.
-        """
-        if folder in self._synced:
-            return [folder]
-        folder.mkdir(exist_ok=True)
-        return [folder, folder.parent]
 
     def _require_space(self, size: int) -> None:
         free = shutil.disk_usage(self._objects).free

@@ -15,6 +15,8 @@ from dicomnode.store.schema import (
     instance,
     job,
     job_event,
+    prior,
+    prior_series,
     result,
     routing,
     run,
@@ -65,7 +67,12 @@ def job_history(tx: Transaction, job_id: int) -> Record:
         "events": _records(
             tx,
             select(
-                job_event.c.event, job_event.c.state, job_event.c.fence, job_event.c.detail, job_event.c.at
+                job_event.c.event,
+                job_event.c.state,
+                job_event.c.fence,
+                job_event.c.actor,
+                job_event.c.detail,
+                job_event.c.at,
             )
             .where(job_event.c.job_id == job_id)
             .order_by(job_event.c.id),
@@ -76,6 +83,7 @@ def job_history(tx: Transaction, job_id: int) -> Record:
             .where(run.c.job_id == job_id)
             .order_by(run.c.id),
         ),
+        "priors": _priors_of(tx, job_id),
         "results": _results_of(tx, job_id),
     }
 
@@ -186,6 +194,24 @@ def _jobs_of(tx: Transaction, series_id: int) -> list[Record]:
     for record in found:
         record["results"] = _results_of(tx, record["id"])
     return found
+
+
+def _priors_of(tx: Transaction, job_id: int) -> list[Record]:
+    """What was sought beside its series, and each series that was found, the latest first."""
+    return _records(
+        tx,
+        select(
+            prior.c.name,
+            prior.c.state,
+            prior.c.note,
+            prior_series.c.place,
+            series.c.SeriesInstanceUID,
+            study.c.StudyDate,
+        )
+        .select_from(prior.outerjoin(prior_series).outerjoin(series).outerjoin(study))
+        .where(prior.c.job_id == job_id)
+        .order_by(prior.c.id, prior_series.c.place),
+    )
 
 
 def _results_of(tx: Transaction, job_id: int) -> list[Record]:

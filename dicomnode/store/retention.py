@@ -22,12 +22,15 @@ from dicomnode.store.clock import Now
 from dicomnode.store.commitments import COMMITTED
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import (
+    association,
     commitment,
     commitment_instance,
     completion,
     delivery,
     instance,
     job,
+    prior,
+    prior_series,
     result,
     series,
     workitem_input,
@@ -163,6 +166,12 @@ def _series_is_over(terms: Terms) -> Any:
     """All is done: completed, routed, its jobs ended, their results confirmed, no promise given."""
     unrouted = exists().where(completion.c.series_id == series.c.id, completion.c.routed_at.is_(None))
     busy = exists().where(job.c.series_id == series.c.id, or_(job.c.state.not_in(SETTLED), job.c.notice_due))
+    beside = exists().where(
+        prior_series.c.series_id == series.c.id,
+        prior.c.id == prior_series.c.prior_id,
+        job.c.id == prior.c.job_id,
+        job.c.state.not_in(SETTLED),
+    )
     awaited = exists().where(
         workitem_input.c.SeriesInstanceUID == series.c.SeriesInstanceUID, workitem_input.c.waiting
     )
@@ -178,11 +187,16 @@ def _series_is_over(terms: Terms) -> Any:
         commitment.c.direction == Direction.IN,
         func.coalesce(commitment_instance.c.failure_reason, COMMITTED) == COMMITTED,
     )
-    used = true() if terms.unused else exists().where(job.c.series_id == series.c.id)
+    sent = exists().where(
+        instance.c.series_id == series.c.id,
+        association.c.id == instance.c.association_id,
+        not_(association.c.asked),
+    )
+    used = true() if terms.unused else or_(exists().where(job.c.series_id == series.c.id), not_(sent))
     return and_(
         series.c.completed_at.is_not(None),
         used,
-        *(not_(reason) for reason in (unrouted, busy, awaited, undelivered, promised)),
+        *(not_(reason) for reason in (unrouted, busy, beside, awaited, undelivered, promised)),
     )
 
 

@@ -22,7 +22,10 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     and_,
+    bindparam,
     false,
+    literal,
+    text,
     true,
 )
 
@@ -85,6 +88,11 @@ def _at(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, Instant, nullable=nullable)
 
 
+def _timer(name: str, *, nullable: bool = False, server_default: Any = None) -> Column[Any]:
+    """A moment that is waited for, or that a wait is measured from: it moves when the clock is set back."""
+    return Column(name, Instant, nullable=nullable, server_default=server_default, info={"timer": True})
+
+
 association = Table(
     "association",
     metadata,
@@ -94,6 +102,7 @@ association = Table(
     Column("called_ae", String(64), nullable=False),
     Column("address", String(64), nullable=False),
     _at("opened_at"),
+    Column("asked", Boolean, nullable=False, server_default=false()),
 )
 
 study = Table(
@@ -148,7 +157,7 @@ series = Table(
     Column("minimum_instances", Integer),
     _ref("association_id", "association"),
     _at("first_instance_at"),
-    _at("last_instance_at"),
+    _timer("last_instance_at"),
     _at("completed_at", nullable=True),
     UniqueConstraint("study_id", "SeriesInstanceUID"),
     Index("ix_series_SeriesInstanceUID", "SeriesInstanceUID"),
@@ -217,8 +226,8 @@ inquiry = Table(
     _ref("association_id", "association"),
     Column("missing", Integer),
     Column("note", Text),
-    _at("begun_at"),
-    _at("not_before"),
+    _timer("begun_at"),
+    _timer("not_before"),
     UniqueConstraint("series_id"),
 )
 Index(
@@ -269,18 +278,32 @@ job = Table(
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("lease_owner", Text),
-    _at("lease_expires_at", nullable=True),
-    _at("not_before"),
+    _timer("lease_expires_at", nullable=True),
+    _timer("not_before"),
     Column("reason_code", String(64)),
     Column("reason", Text),
     _at("created_at"),
     _at("updated_at"),
     Column("notify", JSON, nullable=False, server_default="[]"),
     Column("notice_due", Boolean, nullable=False, server_default=false()),
-    Index("ix_job_claim", "state", "priority", "not_before"),
+    Column(
+        "urgent_at",
+        Instant,
+        nullable=False,
+        info={"timer": True},
+        server_default=text("'2000-01-01 00:00:00.000000'"),
+    ),
+    _timer("deadline_at", nullable=True),
     Index("ix_job_series_id", "series_id"),
 )
 Index("ix_job_notice_due", job.c.id, sqlite_where=job.c.notice_due, postgresql_where=job.c.notice_due)
+JOB_WAITS = job.c.state.in_(bindparam("waits", ["ready", "retry_wait"], literal_execute=True, expanding=True))
+"""In the words of the partial indexes, which is what makes a database use them."""
+JOB_RUNS = job.c.state == literal("leased", literal_execute=True)
+_in_time = and_(JOB_WAITS, job.c.deadline_at.is_not(None))
+Index("ix_job_waiting", job.c.urgent_at, job.c.id, sqlite_where=JOB_WAITS, postgresql_where=JOB_WAITS)
+Index("ix_job_deadline_at", job.c.deadline_at, sqlite_where=_in_time, postgresql_where=_in_time)
+Index("ix_job_leased", job.c.lease_expires_at, sqlite_where=JOB_RUNS, postgresql_where=JOB_RUNS)
 
 job_event = Table(
     "job_event",
@@ -293,6 +316,7 @@ job_event = Table(
     Column("detail", Text),
     _at("at"),
     Column("reported", Boolean, nullable=False, server_default=false()),
+    Column("actor", Text),
     Index("ix_job_event_job_id", "job_id"),
 )
 Index(
@@ -300,6 +324,33 @@ Index(
     job_event.c.id,
     sqlite_where=~job_event.c.reported,
     postgresql_where=~job_event.c.reported,
+)
+
+prior = Table(
+    "prior",
+    metadata,
+    _id(),
+    _ref("job_id", "job"),
+    Column("name", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("note", Text),
+    _timer("begun_at"),
+    _timer("not_before"),
+    UniqueConstraint("job_id", "name"),
+)
+_sought = prior.c.state == "sought"
+Index("ix_prior_sought", prior.c.not_before, sqlite_where=_sought, postgresql_where=_sought)
+
+prior_series = Table(
+    "prior_series",
+    metadata,
+    _id(),
+    _ref("prior_id", "prior"),
+    Column("place", Integer, nullable=False),
+    _ref("series_id", "series"),
+    Column("generation", Integer, nullable=False),
+    UniqueConstraint("prior_id", "place"),
+    Index("ix_prior_series_series_id", "series_id"),
 )
 
 routing = Table(
@@ -326,8 +377,13 @@ run = Table(
     _at("ended_at"),
     Column("outcome", String(64), nullable=False),
     Column("timings", JSON, nullable=False),
+    Column("pipeline", Text, nullable=False, server_default=""),
+    Column("route", Text, nullable=False, server_default=""),
     Index("ix_run_job_id", "job_id"),
+    Index("ix_run_ended_at", "ended_at"),
 )
+RUN_DONE = run.c.outcome == literal("done", literal_execute=True)
+Index("ix_run_done", run.c.pipeline, run.c.id, sqlite_where=RUN_DONE, postgresql_where=RUN_DONE)
 
 result = Table(
     "result",
@@ -360,14 +416,21 @@ delivery = Table(
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("checks", Integer, nullable=False),
-    _at("lease_expires_at", nullable=True),
-    _at("not_before"),
+    _timer("lease_expires_at", nullable=True),
+    _timer("not_before"),
     Column("reason", Text),
     _at("created_at"),
     _at("updated_at"),
     Column("announced", Boolean, nullable=False, default=False, server_default=true()),
     UniqueConstraint("result_id", "destination"),
     Index("ix_delivery_claim", "destination", "state", "not_before"),
+)
+DELIVERY_SENDING = delivery.c.state == literal("sending", literal_execute=True)
+Index(
+    "ix_delivery_sending",
+    delivery.c.lease_expires_at,
+    sqlite_where=DELIVERY_SENDING,
+    postgresql_where=DELIVERY_SENDING,
 )
 _unannounced = and_(delivery.c.state == "confirmed", ~delivery.c.announced)
 Index("ix_delivery_unannounced", delivery.c.id, sqlite_where=_unannounced, postgresql_where=_unannounced)
@@ -381,7 +444,7 @@ availability = Table(
     Column("peer", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
-    _at("not_before"),
+    _timer("not_before"),
     Column("reason", Text),
     _at("created_at"),
     Index("ix_availability_claim", "peer", "state", "not_before"),
@@ -414,8 +477,8 @@ commitment = Table(
     Column("state", String(16), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    _at("lease_expires_at", nullable=True),
-    _at("not_before"),
+    _timer("lease_expires_at", nullable=True),
+    _timer("not_before"),
     Column("reason", Text),
     _at("created_at"),
     _at("updated_at"),
@@ -545,9 +608,31 @@ listener = Table(
     "listener",
     metadata,
     Column("name", String(64), primary_key=True),
-    _at("since"),
-    _at("seen_at"),
+    _timer("since"),
+    _timer("seen_at"),
 )
+
+pause = Table(
+    "pause",
+    metadata,
+    _id(),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    _at("at"),
+    UniqueConstraint("kind", "name"),
+)
+
+worker = Table(
+    "worker",
+    metadata,
+    Column("name", String(128), primary_key=True),
+    _timer("since"),
+    _timer("seen_at"),
+)
+
+clock = Table("clock", metadata, Column("id", Integer, primary_key=True), _at("seen_at"))
 
 identity = Table("identity", metadata, Column("uid", String(64), primary_key=True))
 

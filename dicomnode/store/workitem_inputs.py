@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Update, and_, select, update
+from sqlalchemy import Select, Update, and_, select, update
 
 from dicomnode.model.result import ResultRole
 from dicomnode.model.workitem import FINAL, Input, Output, Readiness, WorkItem
@@ -34,7 +35,17 @@ def next_startable(tx: Transaction) -> tuple[WorkItem, Input] | None:
 
     The work item's row is locked until the transaction ends.
     """
-    row = tx.execute(
+    row = tx.execute(_startable().with_for_update(of=workitem, skip_locked=True)).first()
+    return None if row is None else (item_of(row), Input(row.study, row.SeriesInstanceUID))
+
+
+def any_startable(tx: Transaction) -> bool:
+    """True where an input can begin; locks nothing."""
+    return tx.execute(_startable()).first() is not None
+
+
+def _startable() -> Select[Any]:
+    return (
         select(workitem, workitem_input.c.StudyInstanceUID.label("study"), workitem_input.c.SeriesInstanceUID)
         .join_from(workitem_input, workitem, workitem.c.id == workitem_input.c.workitem_id)
         .join(series, series.c.SeriesInstanceUID == workitem_input.c.SeriesInstanceUID)
@@ -55,9 +66,7 @@ def next_startable(tx: Transaction) -> tuple[WorkItem, Input] | None:
         )
         .order_by(workitem_input.c.id)
         .limit(1)
-        .with_for_update(of=workitem, skip_locked=True)
-    ).first()
-    return None if row is None else (item_of(row), Input(row.study, row.SeriesInstanceUID))
+    )
 
 
 def start_input(tx: Transaction, item: WorkItem, given: Input, job_id: int) -> None:

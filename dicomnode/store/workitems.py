@@ -171,6 +171,11 @@ def amend(tx: Transaction, item: WorkItem, **values: Any) -> None:
     tx.execute(update(workitem).where(workitem.c.id == item.id).values(modified_at=Now(), **values))
 
 
+def any_unreported(tx: Transaction) -> bool:
+    """True where an event is there that no work item knows of; locks nothing."""
+    return tx.execute(select(job_event.c.id).where(~job_event.c.reported).limit(1)).first() is not None
+
+
 def next_unreported_job(tx: Transaction) -> int | None:
     """The job with the oldest event that no work item knows of, locked until the transaction ends."""
     job_id = tx.execute(

@@ -18,7 +18,7 @@ from dicomnode.model.peer import Peer
 from tests import peers
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
-from tests.harness.toy_pipeline import write_toy_pipeline
+from tests.harness.toy_pipeline import in_windows, write_toy_pipeline
 
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -265,6 +265,32 @@ def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, ar
         assert node.ask("jobs", "list")[0]["reason_code"] == "MIXED_PATIENT"
         wait_for("no notice: whose it would be is not known", lambda: noticed(node))
         assert results_of(node) == []
+    finally:
+        node.kill()
+
+
+HOARD = "held = torch.ones(400_000_000 if image.shape[0] > {most} else 1); time.sleep(60 * (len(held) > 1))"
+
+
+def test_a_job_that_ran_out_of_memory_is_tried_once_more_with_less_at_a_time(tmp_path, archive, files):
+    in_windows(write_toy_pipeline(tmp_path / "toys", extra=HOARD.format(most=1), memory_mb=1200))
+    node = running(tmp_path / "node", tmp_path / "toys", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("both results confirmed", lambda: delivered(node))
+        assert [run["outcome"] for run in node.ask("jobs", "show", "1")["runs"]] == ["OUT_OF_MEMORY", "done"]
+    finally:
+        node.kill()
+
+
+def test_a_job_that_needs_more_memory_in_any_case_is_dead_after_the_second_attempt(tmp_path, archive, files):
+    write_toy_pipeline(tmp_path / "toys", extra=HOARD.format(most=0), memory_mb=1200)
+    node = running(tmp_path / "node", tmp_path / "toys", archive.peer)
+    try:
+        send_files(node.peer, files)
+        wait_for("the dead job", lambda: node.status()["jobs"] == {"dead": 1})
+        (job,) = node.ask("jobs", "list")
+        assert (job["attempt"], job["reason_code"]) == (2, "OUT_OF_MEMORY")
     finally:
         node.kill()
 

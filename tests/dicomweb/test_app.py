@@ -12,7 +12,10 @@ import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from dicomnode import errors
 from dicomnode.dicomweb.app import Admission, WebSettings, client_ae_title, create_app
@@ -81,6 +84,47 @@ def test_only_the_accepted_addresses_are_let_in_and_the_first_that_suits_gives_t
     rules = (Admission("CT1", ip_network("127.0.0.1/32")), Admission("CT2", LOOPBACK))
     assert httpx.get(serve(handler, *rules)).text == "CT1"
     assert httpx.get(serve(handler)).text == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("192.0.2.7", 200),
+        ("LOCALHOST:8080", 200),
+        ("node.localhost.", 200),
+        ("ainode.example:8080", 200),
+        ("AINODE.example.", 200),
+        ("evil.example", 421),
+        ("ainode.example.evil.example", 421),
+        ("localhost.evil.example:8080", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("evil.example:80:80", 421),
+        ("", 421),
+    ],
+)
+def test_only_a_name_of_its_own_reaches_the_node_so_that_no_page_elsewhere_does(serve, host, status):
+    url = serve(lambda _: Response("x"), host_names=frozenset({"ainode.example"}))
+    assert httpx.get(url, headers={"Host": host}).status_code == status
+
+
+def test_a_websocket_of_a_page_elsewhere_is_refused():
+    async def accept(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    app = create_app(WebSettings("/base", (Admission("*", LOOPBACK),)), [WebSocketRoute("/it", accept)])
+    server = WebServer(app, "127.0.0.1", 0)
+    server.start()
+    with connect(f"ws://127.0.0.1:{server.port}/base/it"):
+        pass
+    led_here = socket.create_connection(("127.0.0.1", server.port))
+    with pytest.raises(InvalidStatus) as refused, connect("ws://evil.example/base/it", sock=led_here):
+        pass
+    assert refused.value.response.status_code == 403
+    server.stop(1)
 
 
 def test_json_is_compressed_and_pixel_data_are_not(serve):

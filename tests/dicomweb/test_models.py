@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -13,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from dicomnode.dicomweb.dicom_json import to_json
+from dicomnode.dicomweb.dicom_json import INLINE_LIMIT, bulk_paths, to_json
 from dicomnode.dicomweb.dicom_xml import to_xml
 from tests import peers
 
@@ -73,6 +74,15 @@ def test_only_binary_values_stand_behind_a_uri_and_the_uri_says_where():
     assert inner["00282000"] == {"vr": "OB", "BulkDataURI": f"{0x00480105}/1/{0x00282000}"}
     assert inner["0040A160"]["Value"] == ["x" * 3000]
     assert inner["00080104"]["Value"] == ["y" * 3000]
+
+
+def test_what_stands_behind_a_uri_is_not_read(tmp_path):
+    path = tmp_path / "ct.dcm"
+    path.write_bytes(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    ds = dcmread(path, defer_size=INLINE_LIMIT)
+    path.unlink()
+    assert to_json(ds, lambda way: f"at {way}")["7FE00010"] == {"vr": "OW", "BulkDataURI": "at (2145386512,)"}
+    assert (0x7FE00010,) in bulk_paths(ds)
 
 
 def test_an_unreadable_value_costs_only_itself():

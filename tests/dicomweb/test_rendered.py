@@ -13,6 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian, RLELossless
 
+from dicomnode.dicomweb import pictures
 from tests.dicomweb.archive import Archive, serving
 from tests.dicomweb.datasets import SERIES, STUDY, image, order, pixels, volume
 
@@ -30,7 +31,16 @@ INVERSE, COLOR, PALETTE, WINDOWED, REPORT, LUT, ENHANCED = map(path_of, range(1,
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     folder = tmp_path_factory.mktemp("archive")
-    datasets = [image(1), image(2), volume(), inverse(), color(), palette(), windowed(), report()]
+    datasets = [
+        image(1),
+        image(2),
+        volume(FrameTime="40"),
+        inverse(),
+        color(),
+        palette(),
+        windowed(),
+        report(),
+    ]
     datasets += [with_lut(), enhanced()]
     with serving(f"sqlite:///{folder / 'pictures.sqlite3'}", folder, datasets) as archive:
         yield archive
@@ -171,6 +181,34 @@ def test_jpeg_is_the_default_and_its_quality_is_obeyed(archive: Archive):
     assert len(answers[0].content) < len(answers[1].content)
 
 
+def test_a_gif_of_one_frame_is_the_picture_itself(archive: Archive):
+    for path in (INSTANCE, f"{VOLUME}/frames/1"):
+        answer = archive.get(f"{path}/rendered", "image/gif")
+        assert answer.headers["Content-Type"] == "image/gif"
+        with Image.open(BytesIO(answer.content)) as opened:
+            assert opened.n_frames == 1
+            assert (np.asarray(opened.convert("L")) == png(archive, f"{path}/rendered")).all()
+
+
+def test_a_gif_of_a_multi_frame_instance_moves_as_fast_as_its_header_says(archive: Archive):
+    answer = archive.get(f"{VOLUME}/rendered?viewport=8,6", "image/gif")
+    with Image.open(BytesIO(answer.content)) as opened:
+        assert (opened.n_frames, opened.size, opened.info["duration"]) == (3, (8, 6), 40)
+        for number in (1, 2, 3):
+            opened.seek(number - 1)
+            shown = np.asarray(opened.convert("L"))
+            assert (shown == png(archive, f"{VOLUME}/frames/{number}/rendered?viewport=8,6")).all()
+
+
+def test_a_gif_of_more_pixels_than_memory_should_hold_is_406(archive: Archive, monkeypatch):
+    monkeypatch.setattr(pictures, "_MOVING_PIXELS", 3 * 16 * 12 - 1)
+    assert archive.get(f"{VOLUME}/rendered", "image/gif").status_code == 406
+
+
+def test_a_film_is_not_made_of_frames(archive: Archive):
+    assert archive.get(f"{VOLUME}/rendered", "video/mp4").status_code == 406
+
+
 def test_a_viewport_is_filled_in_proportion_cut_out_and_mirrored(archive: Archive):
     assert png(archive, f"{INSTANCE}/rendered?viewport=100,100").shape == (75, 100)
     whole = png(archive, f"{INSTANCE}/rendered")
@@ -207,9 +245,9 @@ def test_a_thumbnail_is_one_small_picture(archive: Archive, path: str):
 @pytest.mark.parametrize(
     ("path", "accept", "status"),
     [
-        (f"{INSTANCE}/rendered", "image/gif", 406),
+        (f"{INSTANCE}/rendered", "image/jp2", 406),
         (f"{INSTANCE}/rendered", "video/mp4", 406),
-        (f"{REPORT}/rendered", None, 404),
+        (f"{REPORT}/rendered", "image/jpeg", 406),
         (f"{REPORT}/thumbnail", None, 404),
         (f"{VOLUME}/frames/9/rendered", None, 404),
         (f"{INSTANCE}/rendered?window=1,0,linear", None, 400),

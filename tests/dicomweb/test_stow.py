@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from xml.etree import ElementTree
 
 import httpx
@@ -17,11 +19,19 @@ from sqlalchemy import select
 
 from dicomnode.errors import DiskFailed, StorageFailed
 from dicomnode.model.instance import Addition, AssociationFacts, Received
+from dicomnode.model.limits import InstanceLimits
 from dicomnode.store.schema import association, audit
-from tests.dicomweb.web import BOUNDARY, multipart, part10, references, related, serving
+from tests.dicomweb.web import BOUNDARY, Web, multipart, part10, references, related, serving
 from tests.harness.heads import small_series
 
 CLASS, INSTANCE, REASON, URL = "00081150", "00081155", "00081197", "00081190"
+
+
+@pytest.fixture
+def web(database_url: str, tmp_path: Path) -> Iterator[Web]:
+    """A running STOW server over an empty store, once with SQLite and once with PostgreSQL."""
+    with serving(tmp_path, url=database_url) as web:
+        yield web
 
 
 @pytest.fixture
@@ -195,10 +205,14 @@ def test_a_body_of_another_kind_is_415(web, kind):
     assert web.store(b"x", Content_Type=kind).status_code == 415
 
 
-def test_a_deflated_instance_is_kept_deflated_and_a_bomb_is_refused(web, series, monkeypatch):
+def test_a_deflated_instance_is_kept_deflated_and_a_bomb_is_refused(tmp_path, series):
+    with serving(tmp_path, limits=InstanceLimits(inflated=1_000_000)) as web:
+        stores_a_deflated_instance_and_refuses_a_bomb(web, series)
+
+
+def stores_a_deflated_instance_and_refuses_a_bomb(web: Web, series: list[pydicom.Dataset]) -> None:
     series[0].file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     assert web.store(multipart(part10(series[0]))).status_code == 200
-    monkeypatch.setattr("dicomnode.services.ingest.INFLATED_LIMIT", 1_000_000)
     bomb = part10(series[0])
     head = bomb[: 144 + int.from_bytes(bomb[140:144], "little")]
     deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)

@@ -17,7 +17,7 @@ def body() -> bytes:
 def head(*lines: str, kind: str | None = None) -> bytes:
     first = (
         f"POST {PATH}/studies HTTP/1.1",
-        "Host: here",
+        "Host: localhost",
         f"Content-Type: {kind or related()}",
         "Connection: close",
     )

@@ -254,6 +254,42 @@ def test_ranges_of_bytes_are_parts_of_the_whole(archive: Archive, path: str):
     assert archive.get(path, accept, Range="lines=1-2").content == whole
 
 
+@pytest.mark.parametrize("path", [INSTANCE, f"{RLE}/bulkdata/7FE00010"])
+def test_several_ranges_come_in_parts_of_one_answer(archive: Archive, path: str):
+    accept = "application/dicom, application/octet-stream"
+    plain = archive.get(path, accept)
+    whole = plain.content
+    answer = archive.get(path, accept, Range="bytes=0-9, 20-24,-7, 99999999-")
+    assert answer.status_code == 206
+    assert int(answer.headers["Content-Length"]) == len(answer.content)
+    assert answer.headers["Content-Type"].startswith("multipart/byteranges; boundary=")
+    media_type = plain.headers["Content-Type"]
+    assert parts_of(answer) == [(media_type, part) for part in (whole[:10], whole[20:25], whole[-7:])]
+    places = re.findall(rb"Content-Range: bytes (\d+)-(\d+)/(\d+)", answer.content)
+    assert [tuple(map(int, place)) for place in places] == [
+        (first, last, len(whole)) for first, last in ((0, 9), (20, 24), (len(whole) - 7, len(whole) - 1))
+    ]
+    assert archive.get(path, accept, Range="bytes=5-9,99999999-").content == whole[5:10]
+    assert archive.get(path, accept, Range="bytes=99999999-, -0").status_code == 416
+
+
+def test_a_range_of_bulk_data_comes_in_a_part_for_who_takes_only_parts(archive: Archive):
+    path, whole = f"{INSTANCE}/bulkdata/7FE00010", pixels(1).tobytes()
+    answer = archive.get(path, OCTETS, Range="bytes=4-9")
+    assert answer.status_code == 206
+    assert parts_of(answer) == [("application/octet-stream", whole[4:10])]
+    assert f"Content-Range: bytes 4-9/{len(whole)}".encode() in answer.content
+    assert archive.get(path, OCTETS, Range="bytes=99999999-").status_code == 416
+
+
+@pytest.mark.parametrize(
+    "wanted", ["bytes=9-5", "bytes=", "bytes=0-9;20", "bytes=0-,0-,0-", "bytes=" + "1-1," * 101]
+)
+def test_ranges_that_are_none_or_cost_more_than_the_whole_get_the_whole(archive: Archive, wanted: str):
+    answer = archive.get(INSTANCE, "application/dicom", Range=wanted)
+    assert (answer.status_code, answer.content) == (200, archive.get(INSTANCE, "application/dicom").content)
+
+
 @pytest.mark.parametrize("path", [VOLUME, RLE, BIG, INSTANCE])
 def test_a_frame_comes_as_plain_pixels_whatever_is_stored(archive: Archive, path: str):
     for accept in (None, OCTETS, f"{OCTETS}; transfer-syntax={ExplicitVRLittleEndian}"):
@@ -305,6 +341,50 @@ def test_every_bulk_data_uri_resolves_to_the_value(archive: Archive):
         assert answer.content == expected[tag], tag
 
 
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_all_bulk_data_of_a_resource_comes_with_the_uris_of_its_metadata(archive: Archive, level: int):
+    parts = ("studies", STUDY, "series", "1.2.3.9", "instances", "1.2.3.9.9")
+    path = "".join(f"/{part}" for part in parts[: 2 * level])
+    expected = {uri: archive.get(uri.removeprefix(archive.url)).content for uri in uris_of(archive, path)}
+    for accept in (None, OCTETS):
+        answer = archive.get(f"{path}/bulkdata", accept)
+        places = re.findall(rb"Content-Location: ([^\r]+)", answer.content)
+        given = [content for _, content in parts_of(answer)]
+        assert dict(zip(map(bytes.decode, places), given, strict=True)) == expected
+    pixels_only = [uri for uri in expected if uri.endswith("/7FE00010")]
+    assert [content for _, content in parts_of(archive.get(f"{path}/pixeldata"))] == [
+        expected[uri] for uri in pixels_only
+    ]
+
+
+def test_pixel_data_come_compressed_frame_by_frame_where_that_is_accepted(archive: Archive):
+    ((media_type, content),) = parts_of(archive.get(f"{RLE}/pixeldata", f"{OCTETS}; transfer-syntax=*"))
+    assert media_type.endswith(f"transfer-syntax={RLELossless}")
+    assert content == parts_of(archive.get(f"{RLE}/frames/1", f"{OCTETS}; transfer-syntax=*"))[0][1]
+    answer = archive.get(f"{VOLUME}/pixeldata", "multipart/related; type=image/jls")
+    assert [media_type for media_type, _ in parts_of(answer)] == [
+        f"image/jls; transfer-syntax={JPEGLSLossless}"
+    ] * 3
+    assert re.findall(rb"/frames/(\d)\r", answer.content) == [b"1", b"2", b"3"]
+    ((_, whole),) = parts_of(archive.get(f"{VOLUME}/pixeldata"))
+    assert whole == volume().PixelData
+    assert archive.get(f"{VOLUME}/pixeldata", "application/octet-stream").content == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "status"),
+    [
+        (f"{VIDEO}/pixeldata", None, 406),
+        (f"{INSTANCE}/pixeldata", "image/png", 406),
+        (f"/studies/{STUDY}/pixeldata", "application/octet-stream", 406),
+        ("/studies/1.2.404/bulkdata", None, 404),
+        ("/studies/x/pixeldata", None, 400),
+    ],
+)
+def test_bulk_data_that_cannot_be_given_is_said(archive: Archive, path: str, accept: str | None, status: int):
+    assert archive.get(path, accept).status_code == status
+
+
 def test_metadata_in_xml_is_the_same_as_in_json(archive: Archive):
     answer = archive.get(f"{INSTANCE}/metadata", 'multipart/related; type="application/dicom+xml"')
     ((media_type, content),) = parts_of(answer)
@@ -329,6 +409,11 @@ def test_files_of_others_come_back_readable_with_their_metadata(tmp_path, name):
         assert dcmread(BytesIO(content)).SOPInstanceUID == ds.SOPInstanceUID
         (model,) = archive.get(f"{path}/metadata").json()
         assert Dataset.from_json(model, lambda *_: b"").SOPClassUID == ds.SOPClassUID
+
+
+def uris_of(archive: Archive, path: str) -> list[str]:
+    """In the order in which the metadata have them."""
+    return [uri for model in archive.get(f"{path}/metadata").json() for _, uri in bulk_uris(model)]
 
 
 def bulk_uris(model: dict) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from dicomnode.dicomweb import stow
 from dicomnode.dicomweb.app import Admission, WebSettings, create_app
 from dicomnode.dicomweb.server import WebServer
+from dicomnode.model.limits import InstanceLimits
 from dicomnode.services.ingest import Ingest
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
@@ -74,11 +75,17 @@ class Web:
 
 
 @contextmanager
-def serving(folder: Path, minimum_free: int = 0, **settings: object) -> Iterator[Web]:
-    """Serve STOW over a store in `folder`."""
-    database = Database(f"sqlite:///{folder / 'd.sqlite3'}")
+def serving(
+    folder: Path,
+    minimum_free: int = 0,
+    url: str = "",
+    limits: InstanceLimits | None = None,
+    **settings: object,
+) -> Iterator[Web]:
+    """Serve STOW over a store in `folder`; `url` is that of an empty database."""
+    database = Database(url or f"sqlite:///{folder / 'd.sqlite3'}")
     database.upgrade()
-    ingest = Ingest(database, ObjectStore(folder, minimum_free))
+    ingest = Ingest(database, ObjectStore(folder, minimum_free), limits)
     app = create_app(replace(SETTINGS, **settings), stow.routes(ingest, "NODE", PATH))
     server = WebServer(app, "127.0.0.1", 0)
     server.start()

@@ -21,13 +21,14 @@ from tests.dimse.nodes import SETTINGS, Node, StartNode
 
 @pytest.fixture
 def start_node() -> Iterator[StartNode]:
-    """Start receivers; `on_instance`, `on_find`, `more` services and settings by keyword."""
+    """Start receivers; `more` services or others `instead`, and settings by keyword."""
     started: list[Receiver] = []
 
     def start(
         on_instance: Callable[[Received], object] | None = None,
         on_find: Callable[[Dataset], Iterable[Dataset]] | None = None,
         more: Iterable[Service] = (),
+        instead: Iterable[Service] = (),
         **settings: object,
     ) -> Node:
         lock = threading.Lock()
@@ -43,7 +44,7 @@ def start_node() -> Iterator[StartNode]:
             return on_find(identifier) if on_find else ()
 
         associations: list[AssociationFacts] = []
-        services = [verification(), storage(keep), find_service(find), *more]
+        services = list(instead) or [verification(), storage(keep), find_service(find), *more]
         receiver = Receiver(replace(SETTINGS, **settings), services, associations.append)
         node = Node(receiver, associations=associations)
         receiver.start()

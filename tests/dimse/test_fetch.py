@@ -62,7 +62,7 @@ def dcmqrscp(folder: Path, node: Peer) -> Iterator[Peer]:
         "VendorTable BEGIN\nVendorTable END\nAETable BEGIN\n"
         f"QRSCP {store} RW (200, 1024mb) ANY\nAETable END\n"
     )
-    with running([dcmtk("dcmqrscp"), "-c", str(configuration), str(port)], port, folder / "dcmqrscp.log"):
+    with running([dcmtk("dcmqrscp"), "-c", str(configuration), str(port)], folder / "dcmqrscp.log", port):
         yield Peer("QRSCP", "127.0.0.1", port, response_timeout_s=20.0)
 
 

@@ -100,7 +100,7 @@ def test_dcmqrscp_lists_what_it_was_sent(tmp_path: Path) -> None:
         f"VendorTable BEGIN\nVendorTable END\nAETable BEGIN\n"
         f"QRSCP {store} RW (200, 1024mb) ANY\nAETable END\n"
     )
-    with running([dcmtk("dcmqrscp"), "-c", str(configuration), str(port)], port, tmp_path / "dcmqrscp.log"):
+    with running([dcmtk("dcmqrscp"), "-c", str(configuration), str(port)], tmp_path / "dcmqrscp.log", port):
         peer = Peer("QRSCP", "127.0.0.1", port, response_timeout_s=20.0)
         require_all_sent(peer, instances)
         listed = listed_instances(peer, "NODE", study, series)

@@ -14,6 +14,7 @@ from dicomnode.config import Config, _Section
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS
 from dicomnode.imaging.stacks import STACK_FACTS
 from dicomnode.model import commitment, delivery, job
+from dicomnode.model.prior import PRIOR_FACTS
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -61,6 +62,11 @@ def test_the_rules_page_names_every_fact():
     text = (ROOT / "docs" / "rules.md").read_text()
     named = set(re.findall(r"`(\w+)`", text))
     assert named >= {*SERIES_FACTS, *STUDY_FACTS, "calling_ae", "called_ae", "address"}
+
+
+def test_the_priors_page_names_every_fact_of_a_prior():
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "priors.md").read_text()))
+    assert named >= {*PRIOR_FACTS}
 
 
 def test_the_pipelines_page_names_every_fact_of_a_stack_and_every_reason_to_refuse_an_input():

@@ -101,24 +101,30 @@ folder = "{pipelines}"
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
             )
-        listening = wait_for(
-            "receiver.listening",
-            lambda: [e for e in self.events()[seen:] if e.get("event") == "receiver.listening"],
-            90,
-        )
-        self.port = int(listening[-1]["port"])
-        web = wait_for(
-            "web.listening",
-            lambda: [e for e in self.events()[seen:] if e.get("event") == "web.listening"],
-            90,
-        )
-        self.web_url = f"http://127.0.0.1:{web[-1]['port']}/dicom-web"
+        self.port = int(self._listening("receiver.listening", seen)["port"])
+        web = self._listening("web.listening", seen)
+        self.web_url = f"http://127.0.0.1:{web['port']}/dicom-web"
         return self
+
+    def _listening(self, event: str, seen: int) -> dict[str, Any]:
+        """The first of its lines after `seen` that says so; a node that has ended is not waited for."""
+
+        def look() -> list[dict[str, Any]]:
+            assert self.alive(), self.log.read_text(errors="replace")[-2000:]
+            return [each for each in self.events()[seen:] if each.get("event") == event]
+
+        return wait_for(event, look, 90)[-1]
 
     @property
     def peer(self) -> Peer:
         """The node as its peers see it."""
         return Peer(self.ae_title, "127.0.0.1", self.port)
+
+    @property
+    def pid(self) -> int:
+        """The node's first process, whose group the others are in."""
+        assert self._process is not None
+        return self._process.pid
 
     def alive(self) -> bool:
         """True while the node's first process runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ version = "1.0.0"
 title = "Bright tissue"
 input = "volume"
 time_limit_s = {time_limit_s}
-memory_mb = 500
+memory_mb = {memory_mb}
 weights = "models/model.safetensors"
 
 [algorithm]
@@ -66,13 +67,17 @@ class Threshold(torch.nn.Module):
 
 
 def write_toy_pipeline(
-    folder: Path, level: float = 500.0, time_limit_s: float = 120, extra: str = "pass"
+    folder: Path,
+    level: float = 500.0,
+    time_limit_s: float = 120,
+    extra: str = "pass",
+    memory_mb: int = 2000,
 ) -> Path:
     """Write the pipeline `toy` into `folder`; `extra` is a line that its forward pass runs first."""
     toy = folder / "toy"
     for sub in ("configs", "models", "scripts", "docs"):
         (toy / sub).mkdir(parents=True)
-    (toy / "pipeline.toml").write_text(MANIFEST.format(time_limit_s=time_limit_s))
+    (toy / "pipeline.toml").write_text(MANIFEST.format(time_limit_s=time_limit_s, memory_mb=memory_mb))
     (toy / "scripts" / "__init__.py").write_text('"""The toy\'s own code."""\n')
     (toy / "scripts" / "network.py").write_text(NETWORK.format(extra=extra))
     (toy / "docs" / "README.md").write_text("# Toy\n")
@@ -80,6 +85,14 @@ def write_toy_pipeline(
     (toy / "configs" / "metadata.json").write_text(json.dumps(_METADATA))
     (toy / "configs" / "inference.json").write_text(json.dumps(_INFERENCE))
     return toy
+
+
+def in_windows(toy: Path) -> None:
+    """Have the toy go through its input in sliding windows, four at a time."""
+    inference = toy / "configs" / "inference.json"
+    config = json.loads(inference.read_text())
+    config["inferer"] = {"_target_": "SlidingWindowInferer", "roi_size": [4, 4, 4], "sw_batch_size": 4}
+    inference.write_text(json.dumps(config))
 
 
 _METADATA = {
@@ -108,3 +121,51 @@ _INFERENCE = {
         "transforms": [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}],
     },
 }
+
+PRIOR = """
+[[prior]]
+name = "before"
+when = 'prior.modality == series.modality && prior.description.matches("(?i)t1")'
+within_days = 730
+{more}
+"""
+_VALUE = """
+[[value]]
+name = "before_mean"
+
+[[measurement]]
+value = "before_mean"
+quantity = "value"
+code = ["before_mean", "99TOY", "Mean of the prior"]
+unit = ["1", "UCUM", "no units"]
+"""
+_MEAN = '''"""What the toy makes of its prior."""
+
+
+class MeanOfPrior:
+    """Leaves the mean of `before` beside the label map; -1 where it is not there."""
+
+    def __call__(self, data):
+        """See MONAI's dictionary transforms."""
+        before = data.get("before")
+        return {**data, "before_mean": -1.0 if before is None else float(before.mean())}
+'''
+
+
+def with_prior(
+    prior: str = PRIOR.format(more=""), preprocessing: Sequence[Mapping[str, object]] = ()
+) -> Callable[[Path], None]:
+    """Edits the toy so that it takes a prior, and leaves the mean of it as a value."""
+
+    def edit(toy: Path) -> None:
+        manifest = toy / "pipeline.toml"
+        manifest.write_text(f"{manifest.read_text()}{prior}{_VALUE}")
+        (toy / "scripts" / "prior.py").write_text(_MEAN)
+        inference = toy / "configs" / "inference.json"
+        config = json.loads(inference.read_text())
+        config["postprocessing"]["transforms"].append({"_target_": "scripts.prior.MeanOfPrior"})
+        if preprocessing:
+            config["preprocessing"]["transforms"] = list(preprocessing)
+        inference.write_text(json.dumps(config))
+
+    return edit

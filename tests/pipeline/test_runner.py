@@ -16,9 +16,11 @@ from dicomnode.errors import (
     RunCancelled,
     RunCrashed,
     RunFailed,
+    RunOutOfMemory,
     RunTimedOut,
 )
 from dicomnode.pipeline.runner import STDERR
+from tests.harness.toy_pipeline import in_windows
 from tests.imaging.builders import ORIENTATIONS, mr_headers, write_series
 from tests.pipeline.conftest import run, write_noise
 
@@ -70,6 +72,38 @@ def test_a_misbehaving_bundle_becomes_an_error_and_the_next_run_a_fresh_child(
     assert "PATIENT" not in str(caught.value)
     assert runner.pid is None
     assert is_gone(first)
+
+
+def test_a_run_that_holds_more_memory_than_the_pipeline_declares_is_ended(runner_of, series):
+    runner = runner_of(extra="hoard = torch.ones(300_000_000); time.sleep(60)", memory_mb=1000)
+    runner.start()
+    first = runner.pid
+    with pytest.raises(RunOutOfMemory, match="1000 MB"):
+        run(runner, series)
+    assert is_gone(first)
+
+
+def test_what_its_children_hold_counts_too(runner_of, series):
+    more = 'import time; b = b"x" * 1_200_000_000; time.sleep(60)'
+    hoard = f"import sys, subprocess; subprocess.run([sys.executable, '-c', {more!r}])"
+    with pytest.raises(RunOutOfMemory):
+        run(runner_of(extra=hoard, memory_mb=1000), series)
+
+
+@pytest.mark.parametrize("error", ["torch.OutOfMemoryError('CUDA')", "MemoryError()"])
+def test_memory_that_ran_out_is_told_from_other_failures(runner_of, series, error):
+    with pytest.raises(RunOutOfMemory):
+        run(runner_of(extra=f"raise {error}"), series)
+
+
+def test_a_frugal_run_takes_one_window_at_a_time_and_the_next_run_as_many_as_before(runner_of, series):
+    more_than_one = "assert image.shape[0] == 1, 'too many windows'"
+    runner = runner_of(in_windows, extra=more_than_one)
+    with pytest.raises(RunFailed):
+        run(runner, series)
+    assert run(runner, series, frugal=True).findings.labels.any()
+    with pytest.raises(RunFailed):
+        run(runner, series)
 
 
 def test_a_crash_says_how_the_process_ended(runner_of, series):

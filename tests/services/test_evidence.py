@@ -35,12 +35,11 @@ from dicomnode.store.clock import Now
 from dicomnode.store.schema import listener
 from tests.dicomweb.archive import serving
 from tests.dicomweb.services import WebArchive
-from tests.dicomweb.test_stow_peers import orthanc_settings
 from tests.dimse.archive import Archive as Node
 from tests.dimse.archive import archive as running_node
 from tests.dimse.nodes import small_ct, write
 from tests.dimse.test_fetch import PEERS, dcmqrscp
-from tests.peers import free_port, orthanc, wait_for
+from tests.peers import free_port, orthanc, orthanc_dicomweb, wait_for
 
 SLICES = 21
 
@@ -211,7 +210,7 @@ def test_an_orthanc_that_speaks_dicomweb_is_asked_by_qido_and_gives_by_wado(
 ) -> None:
     case.receive()
     port = free_port()
-    with orthanc(tmp_path / "orthanc", **orthanc_settings("http://127.0.0.1", port)) as peer:
+    with orthanc(tmp_path / "orthanc", **orthanc_dicomweb("http://127.0.0.1", port)) as peer:
         require_all_sent(peer, case.instances)
         completed = tick_until_complete(*by_web(case, f"http://127.0.0.1:{port}/dicom-web"), case)
     assert (completed["reason"], completed["instance_count"]) == ("listed", SLICES)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
 
 import pydicom
 import pytest
 from pydicom.filewriter import dcmwrite
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from dicomnode.errors import (
     ClassRefused,
@@ -17,15 +18,17 @@ from dicomnode.errors import (
     InvalidUID,
     MissingUID,
     NotDicom,
+    StorageFailed,
     UIDMismatch,
 )
 from dicomnode.model.instance import Addition, AssociationFacts, Received
 from dicomnode.services.ingest import Ingest
-from dicomnode.store import overview
+from dicomnode.store import catalog, overview
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import audit, instance, study
 from tests.harness.heads import small_series
+from tests.peers import wait_for
 
 ASSOCIATION = AssociationFacts("a", "CT1", "NODE", "127.0.0.1")
 
@@ -163,6 +166,18 @@ def test_a_header_that_is_longer_than_what_is_held_in_memory_is_read_all_the_sam
         assert tx.execute(select(study.c.PatientName)).scalar_one() == "Doe^Jane"
 
 
+@pytest.mark.parametrize("is_undefined_length", [True, False])
+def test_a_sequence_that_is_longer_than_what_is_held_in_memory_is_read_all_the_same(
+    ingest, database, is_undefined_length
+):
+    ds = small_series(1)[0]
+    ds.ReferencedImageSequence = [pydicom.Dataset() for _ in range(5000)]
+    ds["ReferencedImageSequence"].is_undefined_length = is_undefined_length
+    ingest.store(received(ds))
+    with database.read() as tx:
+        assert tx.execute(select(study.c.PatientName)).scalar_one() == "Doe^Jane"
+
+
 @pytest.mark.parametrize("uid", ["1.2.840.10008.1.3.10", "1.2.3.4"], ids=["DICOMDIR", "unknown"])
 def test_a_class_whose_instances_are_not_stored_is_refused(ingest, uid):
     with pytest.raises(ClassRefused):
@@ -176,3 +191,33 @@ def test_names_in_any_script_are_in_the_catalog_as_they_are_written(ingest, data
     ingest.store(received(ds))
     with database.read() as tx:
         assert tx.execute(select(study.c.PatientName)).scalar_one() == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+def test_who_stores_at_the_same_time_suffers_from_nobody_else(ingest, database, monkeypatch):
+    """What cannot be entered costs only itself, though all are committed together."""
+    came = [received(ds) for ds in small_series(6)]
+    poison, add_instances = came[2].SOPInstanceUID, catalog.add_instances
+
+    def add(tx, arrivals):
+        if poison in {arrival.SOPInstanceUID for arrival in arrivals}:
+            raise StorageFailed("not this one")
+        return add_instances(tx, arrivals)
+
+    monkeypatch.setattr(catalog, "add_instances", add)
+    with ThreadPoolExecutor(len(came)) as pool, database.begin():
+        outcomes = [pool.submit(ingest.store, each) for each in came]
+        # The first waits for the database, and the others for the first.
+        wait_for(lambda: len(ingest._committed._waiting) == len(came) - 1)
+    failed = [outcome.exception() is not None for outcome in outcomes]
+    assert failed == [each.SOPInstanceUID == poison for each in came]
+    with database.read() as tx:
+        assert tx.execute(select(func.count()).select_from(instance)).scalar_one() == len(came) - 1
+
+
+def test_what_is_written_little_by_little_is_kept_as_a_whole(ingest):
+    came = received(small_series(1)[0])
+    incoming = ingest.begin(came)
+    for at in range(0, len(came.data), 1000):
+        incoming.write(memoryview(came.data)[at : at + 1000])
+    assert ingest.store(incoming) is Addition.ADDED
+    assert ingest.store(came) is Addition.REPEATED

@@ -8,13 +8,13 @@ from pydicom import dcmread
 from pydicom.uid import SegmentationStorage
 
 from dicomnode.config import Config
-from dicomnode.errors import Refused
+from dicomnode.errors import NotFound, Refused
 from dicomnode.model.profile import PROFILES
 from dicomnode.pipeline.registry import open_pipeline
 from dicomnode.rules.rule import check_rule
 from dicomnode.services.local_run import run_folder
 from tests.harness.heads import small_series, write_series
-from tests.harness.toy_pipeline import write_toy_pipeline
+from tests.harness.toy_pipeline import PRIOR, with_prior, write_toy_pipeline
 
 FIRST_ECHO, SECOND_ECHO = 3.0, 92.0
 
@@ -80,3 +80,20 @@ def test_a_choice_that_no_stack_meets_is_refused_with_what_there_is(pipeline, tm
             PROFILES["generic"],
         )
     assert "echo" in refused.value.reason
+
+
+def test_a_prior_in_a_folder_is_given_as_a_job_is_given_it(tmp_path):
+    with_prior(PRIOR.format(more="required = true"))(write_toy_pipeline(tmp_path / "pipelines"))
+    pipeline = open_pipeline(tmp_path / "pipelines" / "toy", check_rule)
+    write_series(tmp_path / "now", small_series())
+    before = small_series(StudyDate="20250301")
+    write_series(tmp_path / "before", before)
+    arguments = (Config(), pipeline, tmp_path / "now", tmp_path / "out", "cpu", PROFILES["generic"])
+    written = run_folder(*arguments, [("before", tmp_path / "before")])
+    report = next(ds for ds in map(dcmread, written.files) if "PertinentOtherEvidenceSequence" in ds)
+    (study,) = report.PertinentOtherEvidenceSequence
+    assert study.ReferencedSeriesSequence[0].SeriesInstanceUID == before[0].SeriesInstanceUID
+    with pytest.raises(Refused, match="prior before: none was sought"):
+        run_folder(*arguments)
+    with pytest.raises(NotFound):
+        run_folder(*arguments, [("after", tmp_path / "before")])

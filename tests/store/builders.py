@@ -63,6 +63,7 @@ def new_job(tx: Transaction, completion_id: int, key: str = "key", **changes: ob
         send_to=("pacs",),
         notify=("pacs",),
         held_reason=None,
+        deadline_s=None,
     )
     return jobs.add(tx, replace(made, **changes))
 

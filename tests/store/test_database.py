@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select
 
 from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
+from dicomnode.model.job import HEAD_START_S, Priority
 from dicomnode.store import audit
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database
-from dicomnode.store.schema import metadata
+from dicomnode.store.schema import job, metadata, run
 
 
 def test_the_migrations_make_exactly_the_tables_that_queries_name(database: Database):
@@ -93,3 +96,45 @@ def test_a_database_file_that_is_broken_is_the_disks_failure(tmp_path):
     file.write_bytes(file.read_bytes()[:4096] + b"\xff" * (file.stat().st_size - 4096))
     with pytest.raises(DiskFailed), database.read() as tx:
         tx.exec_driver_sql("SELECT * FROM study, series, job")
+
+
+def test_an_upgrade_orders_the_jobs_that_are_there_by_their_priority(database_url: str):
+    database = Database(database_url)
+    with database.begin() as tx:
+        config = database._alembic()
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0007")
+        for table in ("association", "study", "series", "completion", "job", "run"):
+            tx.exec_driver_sql(OLD_ROWS[table])
+    database.upgrade()
+    with database.read() as tx:
+        rows = tx.execute(select(job.c.priority, job.c.created_at, job.c.urgent_at).order_by(job.c.id)).all()
+        assert tx.execute(select(run.c.pipeline, run.c.route)).one() == ("brain", "r")
+    heads = [(row.created_at - row.urgent_at).total_seconds() for row in rows]
+    assert heads == [HEAD_START_S[tuple(Priority)[row.priority]] for row in rows]
+    database.close()
+
+
+OLD_ROWS = {
+    "association": "INSERT INTO association VALUES (1, 'k', 'a', 'b', 'c', CURRENT_TIMESTAMP)",
+    "study": """INSERT INTO study (id, "StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate",
+        "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "StudyDescription",
+        "ReferringPhysicianName", "TimezoneOffsetFromUTC", patient_conflict, first_instance_at)
+        VALUES (1, '1.2', '', '', '', '', '', '', '', '', '', '', '', false, CURRENT_TIMESTAMP)""",
+    "series": """INSERT INTO series (id, study_id, "SeriesInstanceUID", "Modality", "SeriesNumber",
+        "SeriesDescription", "BodyPartExamined", "SeriesDate", "SeriesTime",
+        "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime", "ScheduledProcedureStepID",
+        "RequestedProcedureID", generation, instance_count, association_id, first_instance_at,
+        last_instance_at) VALUES (1, 1, '1.2.3', '', '', '', '', '', '', '', '', '', '', 1, 1, 1,
+        CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)""",
+    "completion": """INSERT INTO completion (id, series_id, generation, reason, instance_count, completed_at)
+        VALUES (1, 1, 1, 'quiet', 1, CURRENT_TIMESTAMP)""",
+    "job": """INSERT INTO job (id, key, completion_id, series_id, generation, input_digest, route, pipeline,
+        pipeline_version, pipeline_digest, priority, send_to, state, fence, attempt, not_before, created_at,
+        updated_at) SELECT rank + 1, 'k' || rank, 1, 1, 1, 'd', 'r', 'brain', '1', 'd', rank, '[]', 'ready',
+        0, 0, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP
+        FROM (SELECT 0 AS rank UNION SELECT 1 UNION SELECT 2 UNION SELECT 3) AS ranks""",
+    "run": """INSERT INTO run (id, job_id, fence, worker, started_at, ended_at, outcome, timings)
+        VALUES (1, 1, 1, 'w', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, 'done', '{}')""",
+}
+"""As revision 0007 had them."""

@@ -57,6 +57,10 @@ def test_a_study_is_found_with_what_is_computed_of_it(filled: Database):
         ("ModalitiesInStudy", Single("CT"), ["1.2.9"]),
         ("InstitutionName", Single("not kept"), ["1.2.3", "1.2.9"]),
         ("PatientName", Single("' OR 1=1 --"), []),
+        ("PatientName", Single("doe\0jane"), []),
+        ("PatientName", Wildcard("d\0*"), []),
+        ("PatientID", AnyOf(("a\0b", "c")), []),
+        ("StudyDate", Range("2026\0", None), []),
     ],
 )
 def test_each_kind_of_matching_finds_its_studies(filled: Database, keyword, match, studies):

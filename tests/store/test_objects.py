@@ -6,7 +6,7 @@ import hashlib
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicomnode.errors import DiskFailed, NotFound, StorageFull
@@ -19,6 +19,7 @@ def objects(tmp_path) -> ObjectStore:
     return ObjectStore(tmp_path, minimum_free=0)
 
 
+@settings(deadline=None)
 @given(chunks=st.lists(st.binary(max_size=200), max_size=4))
 def test_what_was_put_comes_back_under_its_digest(tmp_path_factory, chunks):
     objects = ObjectStore(tmp_path_factory.mktemp("objects"), 0)

@@ -20,6 +20,7 @@ from dicomnode.model.peer import Peer
 from dicomnode.services.conformance.created import created_for
 from dicomnode.services.conformance.document import Cell, Section, Table
 from dicomnode.services.conformance.subject import Subject
+from dicomnode.services.prior_source import SOP_CLASSES
 
 PROPOSED = ("SOP class", "UID", "Transfer syntaxes", "Presentation contexts", "Role")
 ONE, ONE_FOR_EACH = "one", "one for each transfer syntax"
@@ -38,8 +39,10 @@ def activities(subject: Subject) -> Iterator[Section]:
     if confirmed_by(config, "commitment"):
         yield _commitment(config)
     yield _report()
-    if config.asked is not None:
-        yield _evidence(config, config.asked)
+    if (archive := config.asked(config.completion.ask)) is not None:
+        yield _evidence(config, archive)
+    if (archive := config.asked(config.priors.ask)) is not None:
+        yield _priors(config, archive)
     if config.delivery.announce_to:
         yield _announcement(config)
 
@@ -159,6 +162,27 @@ def _evidence(config: Config, archive: Peer) -> Section:
         ),
         (Table("Proposed presentation contexts: evidence", PROPOSED, tuple(_rows_of_evidence())),),
     )
+
+
+def _priors(config: Config, archive: Peer) -> Section:
+    return Section(
+        "Activity: look for priors",
+        (
+            f"Of {archive.ae_title}, before a job whose pipeline asks for earlier series of the patient: a "
+            "C-FIND at level STUDY by Patient ID and a range of Study Date, at level SERIES, and at level "
+            "IMAGE for what is wanted, all in Study Root. What is missing is fetched by C-GET, and by C-MOVE "
+            f"to this node where that did not bring all, for at most {config.priors.limit_s:g} s. In C-GET "
+            "the storage contexts are for the SOP classes that pipelines take; an instance is answered as in "
+            "C-STORE.",
+        ),
+        (Table("Proposed presentation contexts: priors", PROPOSED, tuple(_rows_of_priors())),),
+    )
+
+
+def _rows_of_priors() -> Iterator[tuple[Cell, ...]]:
+    get, *storage = get_contexts(sorted(SOP_CLASSES))
+    yield from (_row(context, SCU) for context in (find_context(), get, move_context()))
+    yield from (_row(context, SCP) for context in storage)
 
 
 def _rows_of_evidence() -> Iterator[tuple[Cell, ...]]:

@@ -82,6 +82,7 @@ _NO_ERROR = {
     status.PENDING_WITH_WARNING: "a match; a key of the identifier is none that is matched here",
     status.CANCELLED: "the requestor cancelled the rest",
     status.SOP_CLASS_NOT_SUPPORTED: "the SOP class is not that of the presentation context",
+    status.UNRECOGNIZED_OPERATION: "the command is none of the standard's",
     status.SUBOPERATIONS_UNCOUNTED: "the number of matches cannot be told, or is above 65,535",
     status.SUBOPERATIONS_FAILED: "no sub-operation succeeded",
     status.MOVE_DESTINATION_UNKNOWN: "the move destination is none that is configured",

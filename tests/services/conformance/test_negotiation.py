@@ -22,10 +22,10 @@ from dicomnode.dimse.fetch import move
 from dicomnode.dimse.names import EVERY_TRANSFER_SYNTAX
 from dicomnode.dimse.status import PROCESSING_FAILURE
 from dicomnode.errors import ContextRefused
-from dicomnode.model.inquiry import Inquiry
 from dicomnode.model.peer import Peer
 from dicomnode.services.conformance.offered import OPTIONS, SCU
 from dicomnode.services.evidence_source import archive_by_dimse
+from dicomnode.services.prior_source import SOP_CLASSES
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
 from tests.services.conformance.stated import Proposed, Stated, contexts_of
@@ -147,11 +147,25 @@ def test_comparing_a_series_with_an_archive_proposes_what_is_stated(running, tmp
     asked = archive_by_dimse("ASKED", archive, "NODE", lambda _: None)
     assert asked.listed("1.2", "1.2.3") == frozenset()
     with pytest.raises(ContextRefused):
-        asked.fetch(Inquiry(1, 1, "1.2", "1.2.3"), ["1.2.3.4"], [MRImageStorage], lambda: False)
+        asked.fetch("1.2", "1.2.3", ["1.2.3.4"], [MRImageStorage], lambda: False)
     assert running.observer.proposed("ASKED") == {
         each if each.SOPClassUID else replace(each, SOPClassUID=MRImageStorage)
         for each in contexts_of(stated.rows("Proposed presentation contexts: evidence"))
     }
+
+
+def test_looking_for_priors_proposes_what_is_stated(running, tmp_path):
+    """Of an archive that takes part in nothing but C-FIND."""
+    archive = Peer("EARLIER", "127.0.0.1", running.observer.port)
+    entry = {"ae_title": archive.ae_title, "host": archive.host, "port": archive.port}
+    config = {"priors": {"ask": "EARLIER"}, "peer": [entry], "pipelines": {"folder": str(tmp_path)}}
+    stated = Stated(composition.conformance(Config.model_validate(config)))
+    asked = archive_by_dimse("EARLIER", archive, "NODE", lambda _: None)
+    assert asked.listed("1.2", "1.2.3") == frozenset()
+    with pytest.raises(ContextRefused):
+        asked.fetch("1.2", "1.2.3", ["1.2.3.4"], SOP_CLASSES, lambda: False)
+    proposed = contexts_of(stated.rows("Proposed presentation contexts: priors"))
+    assert running.observer.proposed("EARLIER") == proposed
 
 
 def _ask_for_commitment(node: RunningNode, held: Dataset) -> None:
