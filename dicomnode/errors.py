@@ -339,6 +339,27 @@ class WorkItemRefused(WorkItemError):
         super().__init__(f"{keyword} {problem}.")
 
 
+class WorkItemIncomplete(WorkItemRefused):
+    """An attribute that it needs is missing."""
+
+    def __init__(self, keyword: str) -> None:
+        super().__init__(keyword, "is required")
+
+
+class WorkItemNotScheduled(WorkItemRefused):
+    """A work item that is created is SCHEDULED."""
+
+    def __init__(self) -> None:
+        super().__init__("ProcedureStepState", "is not SCHEDULED")
+
+
+class NoSuchWorkItem(WorkItemError):
+    """There is no work item of this UID here."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such Workitem.")
+
+
 class WorkItemExists(WorkItemError):
     """Its UID is another work item's."""
 
@@ -348,6 +369,13 @@ class WorkItemExists(WorkItemError):
 
 class WorkItemConflict(WorkItemError):
     """It does not suit the state that the work item is in."""
+
+
+class WorkItemCompleted(WorkItemConflict):
+    """It has ended well: there is nothing to cancel."""
+
+    def __init__(self) -> None:
+        super().__init__("The UPS is already COMPLETED.")
 
 
 class TransactionUIDMissing(WorkItemError):
@@ -473,6 +501,15 @@ class InputChanged(DicomnodeError):
 
     def __init__(self) -> None:
         super().__init__("the stored instances are not those that the job was made for")
+
+
+class InputLeft(DicomnodeError):
+    """Bytes of a frozen input set have left this machine since, as retention allows."""
+
+    code = "INPUT_LEFT"
+
+    def __init__(self) -> None:
+        super().__init__("instances of the series have left: send all of it again, then retry the job")
 
 
 class PipelineChanged(DicomnodeError):

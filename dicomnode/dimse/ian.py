@@ -12,7 +12,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import InstanceAvailabilityNotification
 
 from dicomnode.dimse.edge import attempt
-from dicomnode.dimse.references import instances_of, required, uid_of
+from dicomnode.dimse.references import instances_of, named, required, uid_of
 from dicomnode.dimse.requestor import association
 from dicomnode.dimse.service import Service
 from dicomnode.dimse.status import SUCCESS
@@ -34,7 +34,9 @@ def ian(on_announcement: Callable[[Announcement], object]) -> Service:
 
     def handle(event: Event, facts: AssociationFacts) -> tuple[int, Dataset | None]:
         status, _ = attempt("ian.refused", facts, lambda: on_announcement(_announcement_of(event)))
-        return status, _named(event)
+        # Left to the provider (PS3.7 10.1.5.1.4).
+        given = event.request.AffectedSOPInstanceUID
+        return status, None if given is not None else named(f"2.25.{uuid4().int}")
 
     return Service(frozenset({IAN}), {evt.EVT_N_CREATE: handle})
 
@@ -83,15 +85,6 @@ def _notification(available: Sequence[AvailableInstance]) -> Dataset:
         of_series.SeriesInstanceUID = uid
         of_series.ReferencedSOPSequence = items
         ds.ReferencedSeriesSequence.append(of_series)
-    return ds
-
-
-def _named(event: Event) -> Dataset | None:
-    """The SOP Instance UID of an N-CREATE that leaves it to the provider (PS3.7 10.1.5.1.4)."""
-    if event.request.AffectedSOPInstanceUID is not None:
-        return None
-    ds = Dataset()
-    ds.AffectedSOPInstanceUID = f"2.25.{uuid4().int}"
     return ds
 
 

@@ -11,7 +11,7 @@ from pynetdicom.events import Event
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
 from dicomnode.dimse.edge import attempt
-from dicomnode.dimse.references import instances_of, uid_of
+from dicomnode.dimse.references import instances_of, named, uid_of
 from dicomnode.dimse.service import Service
 from dicomnode.errors import AttributeInvalid, AttributeMissing
 from dicomnode.imaging.headers import UNREADABLE
@@ -29,20 +29,13 @@ def mpps(on_create: OnReport, on_set: OnReport) -> Service:
     def handle_create(event: Event, facts: AssociationFacts) -> tuple[int, Dataset | None]:
         uid = str(event.request.AffectedSOPInstanceUID or f"2.25.{uuid4().int}")
         status, _ = attempt("mpps.refused", facts, lambda: on_create(_created(event, uid)))
-        return status, None if event.request.AffectedSOPInstanceUID else _named(uid)
+        return status, None if event.request.AffectedSOPInstanceUID else named(uid)
 
     def handle_set(event: Event, facts: AssociationFacts) -> tuple[int, None]:
         status, _ = attempt("mpps.refused", facts, lambda: on_set(_modified(event)))
         return status, None
 
     return Service(frozenset({MPPS}), {evt.EVT_N_CREATE: handle_create, evt.EVT_N_SET: handle_set})
-
-
-def _named(uid: str) -> Dataset:
-    """A SOP Instance UID that was left to the provider (PS3.7 10.1.5.1.4)."""
-    ds = Dataset()
-    ds.AffectedSOPInstanceUID = uid
-    return ds
 
 
 def _created(event: Event, uid: str) -> StepReport:

@@ -31,3 +31,10 @@ def uid_of(ds: Dataset, keyword: str) -> str:
 def instances_of(references: Iterable[Dataset]) -> frozenset[str]:
     """The SOPInstanceUIDs of a SOP Instance Reference Macro's items. Raises as `uid_of`."""
     return frozenset(uid_of(item, "ReferencedSOPInstanceUID") for item in references)
+
+
+def named(uid: str) -> Dataset:
+    """A SOP Instance UID that was left to the provider (PS3.7 10.1.5.1.4)."""
+    ds = Dataset()
+    ds.AffectedSOPInstanceUID = uid
+    return ds

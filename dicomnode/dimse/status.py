@@ -19,6 +19,7 @@ from dicomnode.errors import (
     NoSuchAction,
     NoSuchCommitment,
     NoSuchStep,
+    NoSuchWorkItem,
     NotDicom,
     QueryNotUnderstood,
     QueryRefused,
@@ -26,6 +27,12 @@ from dicomnode.errors import (
     StorageFull,
     StoreError,
     UIDMismatch,
+    WorkItemCompleted,
+    WorkItemConflict,
+    WorkItemExists,
+    WorkItemIncomplete,
+    WorkItemNotScheduled,
+    WorkItemRefused,
 )
 
 SUCCESS = 0x0000
@@ -38,6 +45,9 @@ SUBOPERATIONS_UNCOUNTED = 0xA701
 SUBOPERATIONS_FAILED = 0xA702
 MOVE_DESTINATION_UNKNOWN = 0xA801
 SUBOPERATIONS_WITH_FAILURES = 0xB000
+ATTRIBUTES_NOT_THERE = 0x0001
+WORK_ITEM_MODIFIED = 0xB300
+WORK_ITEM_ALREADY_CANCELED = 0xB304
 STORED_WITH_WARNING = frozenset({0xB000, 0xB006, 0xB007})
 """The warnings under which a peer has kept an instance (PS3.4 B.2.3)."""
 PROCESSING_FAILURE = 0x0110
@@ -64,6 +74,13 @@ STATUS: Mapping[type[DicomnodeError], int] = MappingProxyType(
         DuplicateStep: 0x0111,
         NoSuchStep: 0x0112,
         AttributeMissing: 0x0120,
+        WorkItemRefused: 0x0106,
+        WorkItemIncomplete: 0x0120,
+        WorkItemExists: 0x0111,
+        WorkItemNotScheduled: 0xC309,
+        NoSuchWorkItem: 0xC307,
+        WorkItemCompleted: 0xC311,
+        WorkItemConflict: 0xC313,
         DicomnodeError: PROCESSING_FAILURE,
     }
 )

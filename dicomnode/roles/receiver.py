@@ -18,9 +18,10 @@ from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings, con
 from dicomnode.dimse.service import Intake, Service
 from dicomnode.dimse.storage import streamed_storage
 from dicomnode.dimse.tls import ListenerTLS
+from dicomnode.dimse.ups import ups_push
 from dicomnode.dimse.users import Users
 from dicomnode.dimse.verification import verification
-from dicomnode.installation import Stores
+from dicomnode.installation import Stores, open_registry
 from dicomnode.roles.watching import Answer, Asked, listener_name, watch_disk
 from dicomnode.services.announcements import Announcements
 from dicomnode.services.commitment import CommitmentProvider, CommitmentReports
@@ -28,6 +29,7 @@ from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Incoming, Ingest
 from dicomnode.services.listening import listening
 from dicomnode.services.retrieve import Retriever
+from dicomnode.services.workitems import WorkItems
 from dicomnode.supervisor import EXIT_DISK
 
 log = structlog.get_logger()
@@ -71,6 +73,7 @@ def receiver_services(
         get(retriever),
         ian(announcements.take),
         mpps(announcements.create_step, announcements.modify_step),
+        ups_push(WorkItems(stores.database, open_registry(config), config)),
     ]
 
 

@@ -95,13 +95,14 @@ class EvidenceService:
         with self._database.begin() as tx:
             inquiries.extend(tx, inquiry, LEASE_S)
             held = catalog.held_instances(tx, inquiry.series_id)
-        missing = sorted(listed - held.keys())
+            classes = catalog.classes_of(tx, inquiry.series_id)
+        missing = sorted(listed - held)
         if not missing:
             return ""
         log.info("series.fetching", SeriesInstanceUID=inquiry.SeriesInstanceUID, instances=len(missing))
         try:
             place = (inquiry.StudyInstanceUID, inquiry.SeriesInstanceUID)
-            self._archive.fetch(*place, missing, set(held.values()), stopped)
+            self._archive.fetch(*place, missing, classes, stopped)
         except PeerError as error:
             log.warning("series.not_fetched", inquiry=inquiry.id, error=type(error).__name__)
             return str(error)

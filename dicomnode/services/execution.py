@@ -17,6 +17,7 @@ from dicomnode.errors import (
     DiskFailed,
     GateFailed,
     InputChanged,
+    InputLeft,
     LeaseLost,
     NotFound,
     PipelineChanged,
@@ -39,7 +40,7 @@ from dicomnode.services.outbox import Kept, enqueue, keep, profiles_of
 from dicomnode.services.prior_inputs import GivenPriors
 from dicomnode.services.scratch import scratch_folder
 from dicomnode.services.waking import Bell
-from dicomnode.store import jobs, priors, results
+from dicomnode.store import catalog, jobs, priors, results
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.objects import ObjectStore
 
@@ -126,12 +127,13 @@ class Worker:
             frozen = frozen_input(tx, job)
             notes = priors.notes(tx, job.id)
             earlier = results.offered(tx, job)
+            left = catalog.have_left(tx, [ref.sha256 for ref in frozen.refs])
             frugal = jobs.ran_out_of_memory(tx, job.id)
             provenance = origin_of(tx, self._config, job, job.updated_at)
         if frozen.digest != job.input_digest:
             raise InputChanged
         if not all(self._objects.intact(ref.sha256) for ref in frozen.refs):
-            raise InputChanged
+            raise InputLeft if left else InputChanged
         paths = self._paths(frozen.instances)
         given = GivenPriors([(name, self._paths(refs)) for (name, _), refs in frozen.priors.items()], notes)
         profiles = profiles_of(job.send_to, self._config.profile_of)
@@ -234,4 +236,4 @@ class Worker:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-_Permanent = (InputChanged, PipelineChanged, TooLittleMemory)
+_Permanent = (InputChanged, InputLeft, PipelineChanged, TooLittleMemory)

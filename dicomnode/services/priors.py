@@ -229,7 +229,7 @@ class PriorService:
     def _here(self, StudyInstanceUID: str, SeriesInstanceUID: str) -> set[str]:
         with self._database.read() as tx:
             series_id = priors.held_series(tx, StudyInstanceUID, SeriesInstanceUID)
-            return set(catalog.held_instances(tx, series_id)) if series_id is not None else set()
+            return catalog.held_instances(tx, series_id) if series_id is not None else set()
 
     def _is_of(self, patient: Patient, place: Place) -> bool:
         """Whether the series itself says that it is of that patient, whatever any list says."""

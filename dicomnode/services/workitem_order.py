@@ -14,7 +14,7 @@ from pydicom.valuerep import DT
 
 from dicomnode.config import Config
 from dicomnode.dicomweb.dicom_json import to_json
-from dicomnode.errors import NotFound, WorkItemRefused
+from dicomnode.errors import NotFound, WorkItemIncomplete, WorkItemNotScheduled, WorkItemRefused
 from dicomnode.imaging.elements import text_of
 from dicomnode.model.uid import is_valid_uid
 from dicomnode.model.workitem import (
@@ -61,7 +61,7 @@ class OrderReader:
         _check_is_new(ds)
         for keyword in _REQUIRED:
             if not ds.get(keyword):
-                raise WorkItemRefused(keyword, "is required")
+                raise WorkItemIncomplete(keyword)
         priority = read_priority(ds)
         label = text_of(ds, "WorklistLabel")
         inputs = _inputs(ds)
@@ -189,7 +189,7 @@ def keys_of(ds: Dataset, start: datetime) -> dict[str, str]:
 
 def _check_is_new(ds: Dataset) -> None:
     if text_of(ds, "ProcedureStepState") != StepState.SCHEDULED:
-        raise WorkItemRefused("ProcedureStepState", "is not SCHEDULED")
+        raise WorkItemNotScheduled
     if text_of(ds, "TransactionUID"):
         raise WorkItemRefused("TransactionUID", "is not empty")
 

@@ -18,6 +18,7 @@ from dicomnode.errors import (
     LeaseLost,
     TransactionUIDIncorrect,
     TransactionUIDMissing,
+    WorkItemCompleted,
     WorkItemConflict,
     WorkItemError,
     WorkItemRefused,
@@ -174,7 +175,7 @@ class WorkItems:
             if item.state is StepState.CANCELED:
                 return _ALREADY.format(item.state)
             if item.state is StepState.COMPLETED:
-                raise WorkItemConflict("The UPS is already COMPLETED.")
+                raise WorkItemCompleted
             try:
                 report_cancel_requested(tx, item, requester, request)
                 cancel(tx, item, reason)

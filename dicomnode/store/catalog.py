@@ -302,12 +302,22 @@ def input_set(tx: Transaction, series_id: int, generation: int) -> Sequence[Inst
     return [InstanceRef(row.SOPInstanceUID, row.sha256) for row in rows]
 
 
-def held_instances(tx: Transaction, series_id: int) -> dict[str, str]:
-    """The SOP Class UID of each instance of a series that has arrived, by SOPInstanceUID."""
-    rows = tx.execute(
-        select(instance.c.SOPInstanceUID, instance.c.SOPClassUID).where(instance.c.series_id == series_id)
-    )
-    return {row.SOPInstanceUID: row.SOPClassUID for row in rows}
+def have_left(tx: Transaction, digests: Sequence[str]) -> bool:
+    """True where one of these received instances has left this machine."""
+    left = and_(instance.c.sha256.in_(digests), instance.c.released_at.is_not(None))
+    return tx.execute(select(instance.c.id).where(left).limit(1)).first() is not None
+
+
+def held_instances(tx: Transaction, series_id: int) -> set[str]:
+    """The SOPInstanceUIDs of a series whose bytes are here."""
+    here = and_(instance.c.series_id == series_id, instance.c.released_at.is_(None))
+    return set(tx.execute(select(instance.c.SOPInstanceUID).where(here)).scalars())
+
+
+def classes_of(tx: Transaction, series_id: int) -> set[str]:
+    """The SOP Class UIDs of what has ever come of a series."""
+    of_series = select(instance.c.SOPClassUID).where(instance.c.series_id == series_id)
+    return set(tx.execute(of_series.distinct()).scalars())
 
 
 def named_objects(tx: Transaction, digests: Sequence[str]) -> set[str]:

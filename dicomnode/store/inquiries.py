@@ -114,8 +114,8 @@ def settle(
     row = tx.execute(_asked().where(inquiry.c.id == asked.id).with_for_update(of=series)).first()
     if row is None:
         return None
-    held = catalog.held_instances(tx, asked.series_id).keys()
-    missing = len(listed - held)
+    held = catalog.held_instances(tx, asked.series_id)
+    missing = len(frozenset(listed) - held)
     if missing:
         note = f"{name} lists {len(listed)} instances, {missing} of which are not here"
         note = f"{note}: {problem}" if problem else note

@@ -20,6 +20,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
+from sqlalchemy import update
 
 from dicomnode.config import CompletionSection
 from dicomnode.dicomweb.client import WebClient, http_client
@@ -32,7 +33,7 @@ from dicomnode.services.evidence import EvidenceService
 from dicomnode.services.evidence_source import OnInstance, archive_by_dimse, archive_by_web
 from dicomnode.store import catalog, completions, inquiries, listeners, overview
 from dicomnode.store.clock import Now
-from dicomnode.store.schema import listener
+from dicomnode.store.schema import instance, listener
 from tests.dicomweb.archive import serving
 from tests.dicomweb.services import WebArchive
 from tests.dimse.archive import Archive as Node
@@ -64,7 +65,7 @@ class Case:
 
     def held(self) -> set[str]:
         with self.node.database.read() as tx:
-            return set(catalog.held_instances(tx, 1))
+            return catalog.held_instances(tx, 1)
 
     def completions(self, StudyInstanceUID: str = "") -> list[dict]:
         with self.node.database.read() as tx:
@@ -126,6 +127,21 @@ def test_what_was_lost_is_fetched_and_the_series_is_complete_at_once(
     with case.node.database.begin() as tx:
         (routed,) = completions.unrouted(tx)
     assert routed.association.calling_ae == "CT1"
+
+
+@PEERS
+def test_what_has_left_the_node_is_fetched_again_when_a_late_instance_comes(
+    case: Case, tmp_path: Path, archive_of
+) -> None:
+    case.receive()
+    with case.node.database.begin() as tx:
+        tx.execute(update(instance).values(released_at=Now(), removed_at=Now()))
+    assert case.held() == set()
+    with archive_of(tmp_path, case.node.peer) as peer:
+        require_all_sent(peer, case.instances)
+        completed = tick_until_complete(*services(case, peer), case)
+    assert (completed["reason"], completed["instance_count"]) == ("listed", SLICES)
+    assert case.held() == {one.SOPInstanceUID for one in case.instances}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from dicomnode.config import Config
 from dicomnode.errors import IllegalTransition
@@ -23,8 +24,10 @@ from dicomnode.services.ingest import Ingest
 from dicomnode.services.routing import RouteTable, RoutingService
 from dicomnode.services.waking import Waking
 from dicomnode.store import completions, jobs, results
+from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
+from dicomnode.store.schema import instance
 from tests.harness.heads import small_series
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import wait_for
@@ -199,4 +202,20 @@ def test_a_pipeline_that_is_paused_is_shown_with_who_and_why_and_runs_after_it_i
     administration.resume(node.database, PauseKind.PIPELINE, "toy", "jane")
     assert worker.tick(stop)
     worker.close()
+    node.database.close()
+
+
+def test_a_job_whose_input_has_left_the_node_says_so_and_what_to_do(tmp_path: Path, database_url: str):
+    node = make_node(tmp_path, database_url)
+    node.route()
+    with node.database.begin() as tx:
+        tx.execute(update(instance).values(released_at=Now(), removed_at=Now()))
+        digests = tx.execute(select(instance.c.sha256)).scalars().all()
+    for digest in digests:
+        node.objects.path(digest).unlink()
+    worker = Worker(node.database, node.objects, node.registry, node.config, "w1")
+    assert worker.tick(threading.Event())
+    (job,) = node.jobs()
+    assert (job.state, job.reason_code) == (JobState.DEAD, "INPUT_LEFT")
+    assert "send all of it again" in str(job.reason)
     node.database.close()

@@ -74,6 +74,12 @@ _MORE_TEXTS = {
         "names once it is COMPLETED are those that their series has: it is complete when they are here. "
         "Steps are not passed on."
     ),
+    "Unified Procedure Step": (
+        "Each job is a work item; one that is created becomes a job and runs, as section 'Resources' says "
+        "of the same by UPS-RS. An N-ACTION may ask for a cancellation (type 2), which ends the job too, "
+        "also one that runs. The node is the performer of all its work items: no other action is taken. "
+        "Events are told by UPS-RS alone."
+    ),
 }
 """By service class."""
 _NO_ERROR = {
@@ -83,6 +89,9 @@ _NO_ERROR = {
     status.CANCELLED: "the requestor cancelled the rest",
     status.SOP_CLASS_NOT_SUPPORTED: "the SOP class is not that of the presentation context",
     status.UNRECOGNIZED_OPERATION: "the command is none of the standard's",
+    status.ATTRIBUTES_NOT_THERE: "some of the attributes that were asked for are not there",
+    status.WORK_ITEM_MODIFIED: "the work item was created with modifications",
+    status.WORK_ITEM_ALREADY_CANCELED: "the work item has been cancelled before",
     status.SUBOPERATIONS_UNCOUNTED: "the number of matches cannot be told, or is above 65,535",
     status.SUBOPERATIONS_FAILED: "no sub-operation succeeded",
     status.MOVE_DESTINATION_UNKNOWN: "the move destination is none that is configured",
