@@ -20,6 +20,7 @@ from dicomnode.cli import (
     serve,
     status,
     workers,
+    workitems,
 )
 from dicomnode.errors import ConfigError, DicomnodeError
 from dicomnode.logs import configure_logs
@@ -61,6 +62,7 @@ for name, group in (
     ("routes", routes.app),
     ("series", series.app),
     ("workers", workers.app),
+    ("workitems", workitems.app),
 ):
     app.add_typer(group, name=name)
 

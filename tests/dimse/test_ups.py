@@ -13,8 +13,11 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
+from dicomnode.dimse import ups_user
 from dicomnode.dimse.receiver import Receiver
 from dicomnode.dimse.ups import REQUEST_CANCEL, ups_push
+from dicomnode.errors import ContextRefused, DimseError
+from dicomnode.model.peer import Peer
 from dicomnode.model.workitem import UPS_PUSH
 from dicomnode.services.workitems import WorkItems
 from tests.dicomweb.worklist import Node, order, running
@@ -37,16 +40,20 @@ def node(database_url: str, tmp_path: Path, pipelines: Path) -> Iterator[Node]:
 
 
 @pytest.fixture
-def assoc(node: Node) -> Iterator[Association]:
-    """An association of a work item manager, which proposes UPS Push."""
+def peer(node: Node) -> Iterator[Peer]:
+    """The node as those see it who order by DIMSE."""
     items = WorkItems(node.database, node.registry, node.config)
     receiver = Receiver(SETTINGS, [ups_push(items)])
     receiver.start()
-    try:
-        with opened(receiver.port) as assoc:
-            yield assoc
-    finally:
-        receiver.stop(1)
+    yield Peer(AE_TITLE, "127.0.0.1", receiver.port, response_timeout_s=20.0)
+    receiver.stop(1)
+
+
+@pytest.fixture
+def assoc(peer: Peer) -> Iterator[Association]:
+    """An association of a work item manager, which proposes UPS Push."""
+    with opened(peer.port) as assoc:
+        yield assoc
 
 
 @contextmanager
@@ -158,3 +165,26 @@ def test_nobody_but_the_node_moves_its_work_items(node, assoc):
     created(assoc, here(node), "1.2.3")
     assert cancelled(assoc, "1.2.3", action=1) == 0x0123
     assert node.item("1.2.3").ProcedureStepState == "SCHEDULED"
+
+
+def test_the_node_orders_looks_at_and_cancels_work_of_another_one(node, peer):
+    uid = str(generate_uid(prefix=None))
+    ds = Dataset.from_json(order(here(node)))
+    assert ups_user.create(peer, "OTHER", uid, ds) is False
+    assert ups_user.retrieve(peer, "OTHER", uid) == node.item(uid)
+    assert ups_user.request_cancel(peer, "OTHER", uid, "not needed") is False
+    assert node.item(uid).ProcedureStepState == "CANCELED"
+    assert ups_user.request_cancel(peer, "OTHER", uid, "not needed") is True
+
+
+def test_what_another_one_refuses_is_an_error_with_its_status(node, peer):
+    ds = Dataset.from_json(order(here(node), InputReadinessState=None))
+    with pytest.raises(DimseError, match="0x0120"):
+        ups_user.create(peer, "OTHER", "1.2.3", ds)
+    with pytest.raises(DimseError, match="0xC307"):
+        ups_user.retrieve(peer, "OTHER", "1.2.3")
+
+
+def test_one_that_keeps_no_worklist_is_an_error(start_node):
+    with pytest.raises(ContextRefused):
+        ups_user.retrieve(start_node().peer, "OTHER", "1.2.3")

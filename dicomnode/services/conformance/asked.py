@@ -16,6 +16,7 @@ from dicomnode.dimse.names import by_number, uid_name
 from dicomnode.dimse.presentation import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from dicomnode.dimse.query import find_context
 from dicomnode.dimse.sender import ACCEPTED, offered_syntaxes
+from dicomnode.dimse.ups_user import ups_context
 from dicomnode.model.peer import Peer
 from dicomnode.services.conformance.created import created_for
 from dicomnode.services.conformance.document import Cell, Section, Table
@@ -45,6 +46,8 @@ def activities(subject: Subject) -> Iterator[Section]:
         yield _priors(config, archive)
     if config.delivery.announce_to:
         yield _announcement(config)
+    if config.peer:
+        yield _orders(config)
 
 
 def stored_by_dimse(config: Config) -> list[Destination]:
@@ -202,6 +205,18 @@ def _announcement(config: Config) -> Section:
             "repeated under the same UID until it is answered 0000 or 0111.",
         ),
         (_table("results that are available", availability_context(), SCU),),
+    )
+
+
+def _orders(config: Config) -> Section:
+    return Section(
+        "Activity: order work",
+        (
+            f"To {', '.join(each.ae_title for each in config.peer)}, by an administrator's order (`dicomnode "
+            "workitems`): an N-CREATE with the data set that was given, an N-GET of all attributes, or an "
+            "N-ACTION that asks for a cancellation.",
+        ),
+        (_table("work that is ordered", ups_context(), SCU),),
     )
 
 

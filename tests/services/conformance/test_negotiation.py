@@ -122,6 +122,7 @@ def test_what_the_node_proposes_is_what_is_stated(running, tmp_path):
     send_files(node.peer, write_series(tmp_path / "ct", small_series(2, Modality="CT")))
     _ask_for_commitment(node, dcmread(running.series[0]))
     stated = running.stated.proposed()
+    running.node.run("workitems", "show", "PEER", "1.2.3")
     wait_for("all that is stated", lambda: observer.proposed("ARCHIVE", "VAULT", "PEER") >= stated, LIMIT_S)
     assert observer.proposed("ARCHIVE", "VAULT", "PEER") == stated
 
