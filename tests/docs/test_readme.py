@@ -26,7 +26,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 COMMANDS = [shlex.split(line, comments=True) for line in SHELL.splitlines() if line.startswith("dicomnode ")]
-ADMINISTRATION = [command[1:] for command in COMMANDS if command[1] not in ("serve", "pipelines")]
+ADMINISTRATION = [
+    # Work items are another node's: tests/cli/test_workitems.py has one.
+    command[1:]
+    for command in COMMANDS
+    if command[1] not in ("serve", "pipelines", "workitems")
+]
 STUDY, SERIES = "1.2.840.113619.2.1", "1.2.840.113619.2.1.1"
 
 
