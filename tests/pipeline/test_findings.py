@@ -179,7 +179,7 @@ GEOMETRY = Geometry((3, 4, 5), np.eye(4), (1.0, 1.0, 1.0), (SourceFrame("1"),) *
 def manifest():
     import tomllib
 
-    return Manifest.model_validate(tomllib.loads(MANIFEST.format(time_limit_s=1) + DECLARED))
+    return Manifest.model_validate(tomllib.loads(MANIFEST.format(time_limit_s=1, memory_mb=2000) + DECLARED))
 
 
 def said(folder, **changes):
