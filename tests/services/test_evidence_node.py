@@ -9,14 +9,14 @@ import pydicom
 import pytest
 
 from dicomnode.model.peer import Peer
-from tests.faults import test_kill
+from tests.faults.books import stored_digest
+from tests.faults.test_kill import CRASH
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import free_port, orthanc
 
 SLICES = 42
-CRASH = test_kill.CRASH
 
 
 def node_beside(folder: Path, pipelines: Path, peer: Peer, environment: dict[str, str]) -> RunningNode:
@@ -87,7 +87,7 @@ def check_whole(node: RunningNode, files: list[Path], name: str, fetched: int = 
     assert completion["note"] == f"{name} lists these {SLICES} instances, {fetched} of which were fetched"
     assert series["instance_count"] == SLICES == len({pydicom.dcmread(f).SOPInstanceUID for f in files})
     for file in files:
-        digest = test_kill.stored_digest(file)
+        digest = stored_digest(file)
         assert list((node.folder / "data" / "objects").rglob(f"*{digest}*")), file
 
 
