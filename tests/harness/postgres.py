@@ -21,6 +21,16 @@ class PostgresServer:
     """A running cluster of our own that listens on a Unix socket in `folder` and nowhere else."""
 
     folder: Path
+    _start: Callable[[], None]
+    _stop: Callable[[], None]
+
+    def start(self) -> None:
+        """Start it on what is on its disk; returns when it answers."""
+        self._start()
+
+    def stop(self) -> None:
+        """End it as a crash would: every connection breaks, nothing is written any more."""
+        self._stop()
 
     def url(self, database: str) -> str:
         """The database as SQLAlchemy takes it."""
@@ -44,11 +54,16 @@ def running_postgres(programs: Path, *options: str) -> Iterator[PostgresServer]:
         run([programs / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"])
         places = f"-c listen_addresses='' -c unix_socket_directories='{folder}'"
         control = [programs / "pg_ctl", "-D", folder / "data", "-w"]
-        run([*control, "-l", folder / "log", "-o", " ".join([*options, places]), "start"])
+        server = PostgresServer(
+            folder,
+            lambda: run([*control, "-l", folder / "log", "-o", " ".join([*options, places]), "start"]),
+            lambda: run([*control, "-m", "immediate", "stop"]),
+        )
+        server.start()
         try:
-            yield PostgresServer(folder)
+            yield server
         finally:
-            run([*control, "-m", "immediate", "stop"])
+            server.stop()
     finally:
         shutil.rmtree(folder)
 
