@@ -91,12 +91,14 @@ def run_engine(config: Config, stores: Stores, stop: threading.Event) -> int:
     for thread in threads:
         thread.start()
     tell_stranded(stores.database, [destination.name for destination in config.destination])
-    bell, pace = waking.bell(Topic.SERIES, Topic.COMPLETION), Pace(LOOK_S)
+    # While a series arrives it is looked at by the clock: a signal for each instance would cost it its speed.
+    anything, completed = waking.bell(Topic.SERIES, Topic.COMPLETION), waking.bell(Topic.COMPLETION)
+    pace = Pace(LOOK_S)
     try:
         with waking:
             while not stop.is_set():
                 rest_s = pace.rest_s(busy=_breathe(ticks))
-                if bell.wait(min(rest_s, ARRIVING_S) if completion.arriving else rest_s):
+                if completed.wait(ARRIVING_S) if completion.arriving else anything.wait(rest_s):
                     pace.again()
     finally:
         stop.set()
