@@ -15,7 +15,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicomnode.dimse.edge import attempt
-from dicomnode.dimse.requestor import association
+from dicomnode.dimse.requestor import association, requesting, status_of
 from dicomnode.dimse.service import Roles, Service
 from dicomnode.dimse.status import SUCCESS
 from dicomnode.errors import (
@@ -112,11 +112,9 @@ def _asked(assoc: Association, request: CommitmentRequest) -> int:
     ds = Dataset()
     ds.TransactionUID = request.TransactionUID
     ds.ReferencedSOPSequence = [_item(reference) for reference in request.references]
-    try:
+    with requesting():
         response, _ = assoc.send_n_action(ds, REQUEST_COMMITMENT, PUSH_MODEL, PUSH_MODEL_INSTANCE)
-    except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-        raise AssociationFailed("the association was lost") from error
-    return _status(response)
+    return status_of(response)
 
 
 def _report_on(assoc: Association, said: CommitmentReport) -> None:
@@ -131,16 +129,9 @@ def _report_on(assoc: Association, said: CommitmentReport) -> None:
         response, _ = assoc.send_n_event_report(ds, event, PUSH_MODEL, PUSH_MODEL_INSTANCE)
     except (RuntimeError, ValueError) as error:  # it ended just now; or a role that the peer did not grant
         raise AssociationFailed("the association was lost") from error
-    status = _status(response)
+    status = status_of(response)
     if status != SUCCESS:
         raise DimseError(f"the peer answered N-EVENT-REPORT with status 0x{status:04X}")
-
-
-def _status(response: Dataset) -> int:
-    status = response.get("Status")
-    if status is None:
-        raise AssociationFailed("the association was lost before the peer answered")
-    return int(status)
 
 
 def _item(reference: Reference, reason: int | None = None) -> Dataset:

@@ -26,7 +26,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicomnode.dimse.information_model import GET, MOVE, Root
 from dicomnode.dimse.presentation import NATIVE
-from dicomnode.dimse.requestor import MAXIMUM_CONTEXTS, association
+from dicomnode.dimse.requestor import MAXIMUM_CONTEXTS, association, requesting
 from dicomnode.dimse.status import (
     CANCELLED,
     PENDING,
@@ -148,7 +148,7 @@ def _fetch(
     if model not in {context.abstract_syntax for context in assoc.accepted_contexts}:
         raise ContextRefused(model, _SYNTAXES[0])
     cancelled = False
-    try:
+    with requesting():
         for response, identifier in ask():
             status = response.get("Status")
             if status is None:
@@ -158,8 +158,6 @@ def _fetch(
             if stopped() and not cancelled:
                 assoc.send_c_cancel(_MESSAGE_ID, query_model=model)
                 cancelled = True
-    except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-        raise AssociationFailed("the association was lost") from error
     raise AssociationFailed("the association was lost before the peer had answered")
 
 

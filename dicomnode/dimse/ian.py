@@ -13,10 +13,10 @@ from pynetdicom.sop_class import InstanceAvailabilityNotification
 
 from dicomnode.dimse.edge import attempt
 from dicomnode.dimse.references import instances_of, named, required, uid_of
-from dicomnode.dimse.requestor import association
+from dicomnode.dimse.requestor import association, requesting, status_of
 from dicomnode.dimse.service import Service
 from dicomnode.dimse.status import SUCCESS
-from dicomnode.errors import AssociationFailed, AttributeInvalid, ContextRefused, DimseError
+from dicomnode.errors import AttributeInvalid, ContextRefused, DimseError
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.announcement import Announcement, AvailableInstance
 from dicomnode.model.instance import AssociationFacts
@@ -56,15 +56,11 @@ def announce(
     with association(peer, calling_ae, [availability_context()]) as assoc:
         if not assoc.accepted_contexts:
             raise ContextRefused(IAN, "any transfer syntax")
-        try:
+        with requesting():
             response, _ = assoc.send_n_create(_notification(available), IAN, SOPInstanceUID)
-        except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-            raise AssociationFailed("the association was lost") from error
-        status = response.get("Status")
-        if status is None:
-            raise AssociationFailed("the association was lost before the peer answered")
+        status = status_of(response)
         if status not in (SUCCESS, DUPLICATE_SOP_INSTANCE):
-            raise DimseError(f"the peer answered N-CREATE with status 0x{int(status):04X}")
+            raise DimseError(f"the peer answered N-CREATE with status 0x{status:04X}")
 
 
 def _notification(available: Sequence[AvailableInstance]) -> Dataset:

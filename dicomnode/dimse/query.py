@@ -11,7 +11,7 @@ from pynetdicom.presentation import PresentationContext
 
 from dicomnode.dimse.information_model import FIND, Root
 from dicomnode.dimse.presentation import NATIVE
-from dicomnode.dimse.requestor import association
+from dicomnode.dimse.requestor import association, requesting
 from dicomnode.dimse.status import PENDING, PENDING_WITH_WARNING, SUCCESS
 from dicomnode.errors import AssociationFailed, ContextRefused, DimseError
 from dicomnode.model.peer import Peer
@@ -37,10 +37,8 @@ def find(
     with association(peer, calling_ae, [context]) as assoc:
         if not assoc.accepted_contexts:
             raise ContextRefused(model, _SYNTAXES[0])
-        try:
+        with requesting():
             responses = assoc.send_c_find(identifier, model)
-        except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-            raise AssociationFailed("the association was lost") from error
         for response, match in responses:
             status = response.get("Status")
             if status is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -68,6 +69,26 @@ def association(
         raise
     if assoc.is_established:
         assoc.release()
+
+
+@contextmanager
+def requesting() -> Iterator[None]:
+    """Around a request: pynetdicom's word for an association that ended just now is RuntimeError.
+
+    Raises AssociationFailed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise AssociationFailed("the association was lost") from error
+
+
+def status_of(response: Dataset) -> int:
+    """The status that the peer answered. Raises AssociationFailed where it answered nothing."""
+    status = response.get("Status")
+    if status is None:
+        raise AssociationFailed("the association was lost before the peer answered")
+    return int(status)
 
 
 def _require_answer(assoc: Association) -> None:

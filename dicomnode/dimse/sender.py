@@ -16,7 +16,7 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 
 from dicomnode.dimse.presentation import NATIVE, VERIFICATION
-from dicomnode.dimse.requestor import MAXIMUM_CONTEXTS, association
+from dicomnode.dimse.requestor import MAXIMUM_CONTEXTS, association, requesting, status_of
 from dicomnode.dimse.status import STORED_WITH_WARNING, SUCCESS
 from dicomnode.errors import AssociationFailed, ContextRefused, DimseError, StoreRefused
 from dicomnode.imaging.headers import UNREADABLE
@@ -190,13 +190,11 @@ def _send_one(
     except UNREADABLE as error:
         return DimseError(f"the file cannot be sent: {type(error).__name__}")
     try:
-        status = _status(assoc, item, message_id, manner.originator)
-    except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-        raise AssociationFailed("the association was lost") from error
+        with requesting():
+            response = _response(assoc, item, message_id, manner.originator)
     except (OSError, InvalidDicomError, ValueError, AttributeError) as error:
         return DimseError(f"the file cannot be sent: {type(error).__name__}")
-    if status is None:
-        raise AssociationFailed("the association was lost before the peer answered")
+    status = status_of(response)
     return None if status in manner.accepted else StoreRefused(status)
 
 
@@ -210,15 +208,14 @@ def _form(instance: OutgoingInstance, syntax: str) -> Path | Dataset:
     return dcmread(BytesIO(file))
 
 
-def _status(
+def _response(
     assoc: Association, item: Path | Dataset, message_id: int, originator: Originator | None
-) -> int | None:
-    """The status that the peer answers; None where it answers nothing."""
+) -> Dataset:
+    """What the peer answers; without a status where it answers nothing."""
     response: Dataset = assoc.send_c_store(
         item,
         msg_id=message_id,
         originator_aet=originator.ae_title if originator else None,
         originator_id=originator.message_id if originator else None,
     )
-    status = response.get("Status")
-    return None if status is None else int(status)
+    return response

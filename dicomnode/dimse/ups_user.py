@@ -10,10 +10,10 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
-from dicomnode.dimse.requestor import association
+from dicomnode.dimse.requestor import association, requesting, status_of
 from dicomnode.dimse.status import SUCCESS, WORK_ITEM_ALREADY_CANCELED, WORK_ITEM_MODIFIED
 from dicomnode.dimse.ups import REQUEST_CANCEL
-from dicomnode.errors import AssociationFailed, ContextRefused, DimseError
+from dicomnode.errors import ContextRefused, DimseError
 from dicomnode.model.peer import Peer
 from dicomnode.model.workitem import UPS_PUSH
 
@@ -29,13 +29,13 @@ def create(peer: Peer, calling_ae: str, SOPInstanceUID: str, ds: Dataset) -> boo
     Raises AssociationFailed, ContextRefused, DimseError.
     """
     response, _ = _asked(peer, calling_ae, lambda assoc: assoc.send_n_create(ds, UPS_PUSH, SOPInstanceUID))
-    return _status_of(response, "N-CREATE", WORK_ITEM_MODIFIED)
+    return _is_warning(response, "N-CREATE", WORK_ITEM_MODIFIED)
 
 
 def retrieve(peer: Peer, calling_ae: str, SOPInstanceUID: str) -> Dataset:
     """A work item of the peer, without its Transaction UID. Raises as `create`."""
     response, ds = _asked(peer, calling_ae, lambda assoc: assoc.send_n_get([], UPS_PUSH, SOPInstanceUID))
-    _status_of(response, "N-GET")
+    _is_warning(response, "N-GET")
     if ds is None:
         raise DimseError("the peer's answer to N-GET cannot be read")
     found: Dataset = ds
@@ -51,7 +51,7 @@ def request_cancel(peer: Peer, calling_ae: str, SOPInstanceUID: str, reason: str
         calling_ae,
         lambda assoc: assoc.send_n_action(request, REQUEST_CANCEL, UPS_PUSH, SOPInstanceUID),
     )
-    return _status_of(response, "N-ACTION", WORK_ITEM_ALREADY_CANCELED)
+    return _is_warning(response, "N-ACTION", WORK_ITEM_ALREADY_CANCELED)
 
 
 def _asked(
@@ -60,17 +60,13 @@ def _asked(
     with association(peer, calling_ae, [ups_context()]) as assoc:
         if not assoc.accepted_contexts:
             raise ContextRefused(UPS_PUSH, "any transfer syntax")
-        try:
+        with requesting():
             return ask(assoc)
-        except RuntimeError as error:  # pynetdicom's word for an association that ended just now
-            raise AssociationFailed("the association was lost") from error
 
 
-def _status_of(response: Dataset, operation: str, warning: int | None = None) -> bool:
+def _is_warning(response: Dataset, operation: str, warning: int | None = None) -> bool:
     """True for the warning, False for success. Raises AssociationFailed, DimseError."""
-    status = response.get("Status")
-    if status is None:
-        raise AssociationFailed("the association was lost before the peer answered")
+    status = status_of(response)
     if status not in (SUCCESS, warning):
-        raise DimseError(f"the peer answered {operation} with status 0x{int(status):04X}")
-    return bool(status == warning)
+        raise DimseError(f"the peer answered {operation} with status 0x{status:04X}")
+    return status == warning
