@@ -353,13 +353,6 @@ class WorkItemNotScheduled(WorkItemRefused):
         super().__init__("ProcedureStepState", "is not SCHEDULED")
 
 
-class NoSuchWorkItem(WorkItemError):
-    """There is no work item of this UID here."""
-
-    def __init__(self) -> None:
-        super().__init__("There is no such Workitem.")
-
-
 class WorkItemExists(WorkItemError):
     """Its UID is another work item's."""
 
@@ -425,6 +418,13 @@ class NotFound(StateError):
     def __init__(self, kind: str, id_: object) -> None:
         self.kind, self.id = kind, id_
         super().__init__(f"no {kind} {id_}")
+
+
+class NoSuchWorkItem(NotFound):
+    """There is no work item of this UID here."""
+
+    def __init__(self, SOPInstanceUID: str) -> None:
+        super().__init__("work item", SOPInstanceUID)
 
 
 class Gone(NotFound):

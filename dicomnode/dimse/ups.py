@@ -18,7 +18,7 @@ from dicomnode.dimse.status import (
     WORK_ITEM_ALREADY_CANCELED,
     WORK_ITEM_MODIFIED,
 )
-from dicomnode.errors import AttributeInvalid, NoSuchAction, NoSuchWorkItem, NotFound
+from dicomnode.errors import AttributeInvalid, NoSuchAction
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import AssociationFacts
 from dicomnode.model.uid import is_valid_uid
@@ -35,10 +35,10 @@ class WorkItems(Protocol):
         """The UID, and whether it is other than what was asked for."""
 
     def retrieve(self, SOPInstanceUID: str) -> Attributes:
-        """One work item. Raises NotFound."""
+        """One work item. Raises NoSuchWorkItem."""
 
     def request_cancel(self, SOPInstanceUID: str, requester: str, request: Dataset) -> str | None:
-        """A warning where it was cancelled before. Raises NotFound."""
+        """A warning where it was cancelled before. Raises NoSuchWorkItem."""
 
 
 def ups_push(items: WorkItems) -> Service:
@@ -84,11 +84,7 @@ def _attributes(event: Event, uid: str) -> Dataset:
 
 
 def _retrieved(items: WorkItems, event: Event) -> Dataset:
-    uid = str(event.request.RequestedSOPInstanceUID)
-    try:
-        return Dataset.from_json(items.retrieve(uid))
-    except NotFound:
-        raise NoSuchWorkItem from None
+    return Dataset.from_json(items.retrieve(str(event.request.RequestedSOPInstanceUID)))
 
 
 def _cancel(items: WorkItems, event: Event, facts: AssociationFacts) -> str | None:
@@ -98,7 +94,4 @@ def _cancel(items: WorkItems, event: Event, facts: AssociationFacts) -> str | No
         request = event.action_information if event.request.ActionInformation else Dataset()
     except UNREADABLE as error:
         raise AttributeInvalid("Action Information") from error
-    try:
-        return items.request_cancel(str(event.request.RequestedSOPInstanceUID), facts.calling_ae, request)
-    except NotFound:
-        raise NoSuchWorkItem from None
+    return items.request_cancel(str(event.request.RequestedSOPInstanceUID), facts.calling_ae, request)

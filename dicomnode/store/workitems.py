@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from dicomnode.errors import NotFound, WorkItemExists
+from dicomnode.errors import NoSuchWorkItem, WorkItemExists
 from dicomnode.model.job import JobState
 from dicomnode.model.query import Match, Query, Range, Single
 from dicomnode.model.workitem import FINAL, NewWorkItem, Readiness, StepState, WorkItem
@@ -81,10 +81,10 @@ def add(tx: Transaction, new: NewWorkItem) -> int:
 
 
 def get(tx: Transaction, SOPInstanceUID: str) -> WorkItem:
-    """One work item. Raises NotFound."""
+    """One work item. Raises NoSuchWorkItem."""
     row = tx.execute(select(workitem).where(workitem.c.SOPInstanceUID == SOPInstanceUID)).first()
     if row is None:
-        raise NotFound("work item", SOPInstanceUID)
+        raise NoSuchWorkItem(SOPInstanceUID)
     return item_of(row)
 
 
