@@ -32,7 +32,7 @@ from dicomnode.model.instance import InstanceRef
 from dicomnode.model.job import Job
 from dicomnode.pipeline.registry import InstalledPipeline, Registry
 from dicomnode.pipeline.runner import Runner
-from dicomnode.services.frozen_input import frozen_input
+from dicomnode.services.frozen_input import FrozenInput, frozen_input
 from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.services.inference import Inference, infer
 from dicomnode.services.origin import origin_of
@@ -127,13 +127,12 @@ class Worker:
             frozen = frozen_input(tx, job)
             notes = priors.notes(tx, job.id)
             earlier = results.offered(tx, job)
-            left = catalog.have_left(tx, [ref.sha256 for ref in frozen.refs])
             frugal = jobs.ran_out_of_memory(tx, job.id)
             provenance = origin_of(tx, self._config, job, job.updated_at)
         if frozen.digest != job.input_digest:
             raise InputChanged
         if not all(self._objects.intact(ref.sha256) for ref in frozen.refs):
-            raise InputLeft if left else InputChanged
+            raise self._lost(frozen)
         paths = self._paths(frozen.instances)
         given = GivenPriors([(name, self._paths(refs)) for (name, _), refs in frozen.priors.items()], notes)
         profiles = profiles_of(job.send_to, self._config.profile_of)
@@ -153,6 +152,12 @@ class Worker:
             if frugal:
                 raise TooLittleMemory(str(error)) from None
             raise
+
+    def _lost(self, frozen: FrozenInput) -> InputLeft | InputChanged:
+        """Why bytes of the input are not here."""
+        with self._database.read() as tx:
+            left = catalog.have_left(tx, [ref.sha256 for ref in frozen.refs])
+        return InputLeft() if left else InputChanged()
 
     def _paths(self, instances: Sequence[InstanceRef]) -> list[Path]:
         return [self._objects.path(ref.sha256) for ref in instances]
