@@ -24,10 +24,10 @@ from dicomnode.dimse.verification import verification
 from dicomnode.installation import Stores, open_registry
 from dicomnode.roles.watching import Answer, Asked, listener_name, watch_disk
 from dicomnode.services.announcements import Announcements
+from dicomnode.services.attendance import listening
 from dicomnode.services.commitment import CommitmentProvider, CommitmentReports
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Incoming, Ingest
-from dicomnode.services.listening import listening
 from dicomnode.services.retrieve import Retriever
 from dicomnode.services.workitems import WorkItems
 from dicomnode.supervisor import EXIT_DISK

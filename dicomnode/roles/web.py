@@ -16,8 +16,8 @@ from dicomnode.dicomweb.capabilities import described
 from dicomnode.dicomweb.server import WebServer
 from dicomnode.installation import Stores, open_registry
 from dicomnode.roles.watching import listener_name
+from dicomnode.services.attendance import listening
 from dicomnode.services.ingest import Ingest
-from dicomnode.services.listening import listening
 from dicomnode.services.reading import reading_routes
 from dicomnode.services.workitems import WorkItems
 from dicomnode.supervisor import EXIT_DISK

@@ -1,26 +1,45 @@
-"""A worker tells the database that it is there: administrators drain it by name, and forecasts count it."""
+"""A process tells the database that it is there, while it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeAlias
 
 from dicomnode.services.heartbeat import Heartbeat
-from dicomnode.store import workers
-from dicomnode.store.database import Database
+from dicomnode.store import listeners, workers
+from dicomnode.store.database import Database, Transaction
+
+Say: TypeAlias = Callable[[Transaction, str], None]
+
+
+def listening(database: Database, name: str) -> AbstractContextManager[None]:
+    """While the block runs, the receiver of that name listens; a silence while none does counts for nothing.
+
+    Raises StorageFailed at its ends.
+    """
+    return _attending(database, name, listeners.begin, listeners.tell, listeners.end, listeners.TELL_S)
+
+
+def working(database: Database, name: str) -> AbstractContextManager[None]:
+    """While the block runs, the worker of that name is there: it can be drained, and forecasts count it.
+
+    Raises StorageFailed at its ends.
+    """
+    return _attending(database, name, workers.begin, workers.tell, workers.end, workers.TELL_S)
 
 
 @contextmanager
-def working(database: Database, name: str) -> Iterator[None]:
-    """While the block runs, the worker of that name is there. Raises StorageFailed at its ends."""
-
+def _attending(
+    database: Database, name: str, begin: Say, still: Say, end: Say, interval_s: float
+) -> Iterator[None]:
     def tell() -> None:
         with database.begin() as tx:
-            workers.tell(tx, name)
+            still(tx, name)
 
     with database.begin() as tx:
-        workers.begin(tx, name)
-    with Heartbeat(tell, workers.TELL_S):
+        begin(tx, name)
+    with Heartbeat(tell, interval_s):
         yield
     with database.begin() as tx:
-        workers.end(tx, name)
+        end(tx, name)
