@@ -121,12 +121,12 @@ send_to = ["archive"]
         status = self.node.status()
         if not set(status["jobs"]) <= ENDED or not set(status["deliveries"]) <= {"confirmed", "superseded"}:
             return False
-        last = self._last_job()
+        last = self._last_job(status)
         return last is not None and last["state"] == "done" and bool(status["deliveries"])
 
-    def _last_job(self) -> dict[str, Any] | None:
+    def _last_job(self, status: dict[str, Any]) -> dict[str, Any] | None:
         """The job of the youngest generation, where that has all instances."""
-        series = [each for study in self.node.status()["list"] for each in study["series"]]
+        series = [each for study in status["list"] for each in study["series"]]
         if not series or series[0]["instance_count"] < len(self.files):
             return None
         jobs = sorted(series[0]["jobs"], key=lambda each: each["generation"])
@@ -153,14 +153,15 @@ send_to = ["archive"]
         assert not list((self.node.folder / "data" / "scratch").glob("*/*/labels.npy"))
 
     def _check_instances(self, stores: Stores) -> None:
-        (study,) = self.node.status()["list"]
+        status = self.node.status()
+        (study,) = status["list"]
         (series,) = study["series"]
         assert series["instance_count"] == len(self.files) >= len(self.acknowledged)
         for file in self.files:
             assert stores.objects.intact(stored_digest(file)), file
         by_generation = [each["generation"] for each in series["jobs"]]
         assert len(by_generation) == len(set(by_generation))
-        last = self._last_job()
+        last = self._last_job(status)
         assert last is not None
         with stores.database.read() as tx:
             made = set(tx.execute(select(result.c.SOPInstanceUID)).scalars())
