@@ -22,7 +22,7 @@ from dicomnode.demo.viewer.ohif import viewer_url
 from tests.conftest import NOT_RUN_HERE
 from tests.harness.nodes import wait_for
 
-LIMIT_MS, _LOOK_MS = 120_000, 3_000
+LIMIT_MS, _LOOK_MS = 120_000, 10_000
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 _SCREEN = {"width": 1100, "height": 700}
@@ -113,13 +113,24 @@ class Ohif:
         image_ids: list[str] = self.page.evaluate(f"{_VIEWPORT}.getImageIds()")
         return {re.findall(r"/instances/([0-9.]+)", each)[0]: at for at, each in enumerate(image_ids)}
 
-    def go_to(self, index: int) -> None:
-        """Show one slice of the stack."""
-        self.page.evaluate(f"async at => {{ await {_VIEWPORT}?.setImageIdIndex(at) }}", index)
+    def go_to(self, index: int, limit_ms: int = LIMIT_MS) -> None:
+        """Show one slice of the stack.
+
+        Asks until it is shown: a report that is still loading takes the viewport to a slice of its own.
+
+        Raises:
+            WaitedInVain: After `limit_ms`.
+        """
         self.page.wait_for_function(
-            f"""at => {_VIEWPORT}?.getCurrentImageIdIndex() === at
-                && {_VIEWPORT}.viewportStatus === 'rendered'""",
+            f"""at => {{
+                const viewport = {_VIEWPORT}
+                if (viewport?.viewportStatus !== 'rendered') return false
+                if (viewport.getCurrentImageIdIndex() === at) return true
+                viewport.setImageIdIndex(at)
+                return false
+            }}""",
             arg=index,
+            timeout=limit_ms,
         )
 
     def screen(self) -> NDArray[np.uint8]:
@@ -166,9 +177,9 @@ class Ohif:
         """
 
         def look() -> bool:
-            self.go_to(index - 1 if index else 1)
-            self.go_to(index)
             try:
+                self.go_to(index - 1 if index else 1, _LOOK_MS)
+                self.go_to(index, _LOOK_MS)
                 self.page.wait_for_function(
                     """wanted => [...document.querySelectorAll('svg text')].some(each =>
                         [...each.querySelectorAll('tspan')].some(line => line.textContent === wanted))""",
