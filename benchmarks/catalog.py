@@ -110,7 +110,9 @@ def _enter_instances(tx: Transaction, at: datetime) -> None:
         "SOPClassUID": literal("1.2.840.10008.5.1.4.1.1.2"),
         "TransferSyntaxUID": literal("1.2.840.10008.1.2.1"),
         "InstanceNumber": k,
-        "sha256": cast(series.c.id, String).concat("-").concat(k),
+        "sha256": literal("0" * 51)
+        .concat(cast(series.c.id + 1_000_000_000, String))
+        .concat(cast(number.c.k + 100, String)),
         "Rows": literal(512),
         "Columns": literal(512),
         "BitsAllocated": literal(16),

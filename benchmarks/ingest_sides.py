@@ -16,13 +16,14 @@ from pathlib import Path
 from scanner import Target
 
 from dicomnode.demo.servers import free_ports
+from dicomnode.store.database import Database
 
 _START_LIMIT_S, _STOP_LIMIT_S = 60.0, 20.0
 
 
 @contextmanager
-def dicomnode(folder: Path) -> Iterator[Target]:
-    """The whole node as it is by default, without a pipeline."""
+def dicomnode(folder: Path, filled: Callable[[Database], None] | None = None) -> Iterator[Target]:
+    """The whole node as it is by default, without a pipeline; `filled`: what its database holds before."""
     dicom, web = free_ports(2)
     folder.mkdir(parents=True)
     (folder / "pipelines").mkdir()
@@ -32,9 +33,21 @@ def dicomnode(folder: Path) -> Iterator[Target]:
         f"[dimse]\nport = {dicom}\naccept = {everybody}\n[web]\nport = {web}\n"
         f'[pipelines]\nfolder = "pipelines"\n[logs]\nlevel = "warning"\n'
     )
+    if filled is not None:
+        _fill(folder, filled)
     command = [sys.executable, "-m", "dicomnode", "serve", "--config", str(folder / "config.toml")]
     with _running(command, folder, dicom) as pid:
         yield Target("NODE", dicom, pid)
+
+
+def _fill(folder: Path, filled: Callable[[Database], None]) -> None:
+    (folder / "data").mkdir()
+    database = Database(f"sqlite:///{folder / 'data' / 'dicomnode.sqlite3'}")
+    try:
+        database.upgrade()
+        filled(database)
+    finally:
+        database.close()
 
 
 @contextmanager

@@ -40,6 +40,13 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     lines = {f"main job: {stage}": _line(seconds, None, None) for stage, seconds in stages(journey)}
     confirmed = max(result.confirmed_at for result in journey.results if result.confirmed_at)
     whole = (confirmed - journey.first_instance_at).total_seconds() - QUIET_S
+    if journey.run is not None:
+        run_s = (journey.run.ended_at - journey.run.started_at).total_seconds()
+        lines["main job: volumes an hour, one slot, beside the bare forward pass"] = {
+            **_line(3600 / run_s, 3600 / bare, None),
+            "unit": "/h",
+            "better": "higher",
+        }
     lines["main job: all but the quiet period, beside the bare forward pass"] = _line(whole, bare, GOAL)
     return lines
 

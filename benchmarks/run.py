@@ -9,10 +9,12 @@ import json
 import sys
 from pathlib import Path
 
+import growth
 import ingest
 import job_queue
 import main_job
 import reading
+import result_latency
 import segmentation
 import waking
 import web_reading
@@ -22,10 +24,12 @@ from rich.table import Table
 
 BUILD = Path(__file__).parents[1] / "build"
 BENCHMARKS = (
+    growth.measure,
     ingest.measure,
     job_queue.measure,
     main_job.measure,
     reading.measure,
+    result_latency.measure,
     segmentation.measure,
     waking.measure,
     web_reading.measure,
