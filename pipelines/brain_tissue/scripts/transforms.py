@@ -115,11 +115,12 @@ class ToLabelsd(Transform):  # type: ignore[misc]
         logits = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
         chances = logits.detach().cpu().to(torch.float32).softmax(dim=0)
         own, work = result.pop(self.grid_key)
-        brain, kept_fraction = main_piece(chances.argmax(dim=0) > 0)
-        best = chances.amax(dim=0)
+        # One pass: torch's argmax takes ten times as long over a first dimension.
+        best, kind = chances.max(dim=0)
+        brain, kept_fraction = main_piece(kind > 0)
         result["confidence"] = float(best[brain].mean()) if bool(brain.any()) else 0.0
         result["kept_fraction"] = kept_fraction
-        result["white_depth_mm"] = white_depth(chances.argmax(dim=0), brain)
+        result["white_depth_mm"] = white_depth(kind, brain)
         chances[1:] *= brain
         chances[0] = torch.where(brain, chances[0], torch.ones(()))
         labels = _labels_on(chances, work, own)
