@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ _SMALL = 1 << 18
 class FileSlice:
     """`length` bytes of a file from `start` on."""
 
-    path: Path
+    path: PathLike[str]
     start: int
     length: int
 
@@ -32,7 +33,7 @@ class FileSlice:
     def chunks(self) -> Iterator[bytes]:
         """The bytes, a little at a time."""
         left = self.length
-        with self.path.open("rb", buffering=0) as file:
+        with Path(self.path).open("rb", buffering=0) as file:
             file.seek(self.start)
             while left and (chunk := file.read(min(left, _CHUNK))):
                 left -= len(chunk)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,7 +44,10 @@ _COMPRESSED_ALREADY = (
     "text/event-stream",
     "video/*",
 )
-_EXPOSED = ("Content-Location", "ETag", "Link", "Location", "Retry-After", "Warning")
+_EXPOSED = (
+    *("Accept-Ranges", "Content-Encoding", "Content-Location", "Content-Range", "ETag", "Link", "Location"),
+    *("Retry-After", "Warning"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,11 @@ def create_app(
                 expose_headers=_EXPOSED,
             ),
         )
-    return Starlette(routes=[Mount(settings.path, routes=routes)], middleware=middleware)
+    return Starlette(
+        routes=[Mount(settings.path, routes=routes)],
+        middleware=middleware,
+        exception_handlers={405: partial(_not_allowed, routes)},
+    )
 
 
 def client_address(request: Request) -> IPv4Address | IPv6Address:
@@ -182,6 +190,17 @@ def _answer(error: Exception) -> PlainTextResponse:
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     log.error("request.failed", status=500, reason=f"{type(error).__name__} at {where}")
     return PlainTextResponse("the node failed to answer this request\n", 500)
+
+
+def _not_allowed(routes: Sequence[BaseRoute], request: Request, error: Exception) -> PlainTextResponse:  # noqa: ARG001  Starlette gives it
+    """Which methods there are is told by all routes of the path, not by the first (RFC 9110 15.5.6)."""
+    methods = {
+        method
+        for route in routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return PlainTextResponse("Method Not Allowed", 405, headers={"Allow": ", ".join(sorted(methods))})
 
 
 def _address(scope: Scope) -> IPv4Address | IPv6Address:

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import UID, EncapsulatedPDFStorage
 
-from dicomnode.dicomweb.media import MediaType
+from dicomnode.dicomweb.media import MediaType, is_refused
 from dicomnode.errors import NotAcceptable, NotFound
 from dicomnode.imaging.elements import text_of, value_of
 
@@ -43,7 +43,7 @@ def document_type(SOPClassUID: str, ranges: Sequence[MediaType]) -> str:
     offers = _offers(SOPClassUID)
     for each in ranges:
         for offer in offers:
-            if each.quality > 0 and each.covers(offer):
+            if each.quality > 0 and each.covers(offer) and not is_refused(ranges, offer):
                 return offer
     raise NotAcceptable(offers)
 

@@ -63,11 +63,17 @@ def parse_accept(text: str) -> list[MediaType]:
 
 def choose(accept: str | None, offers: Sequence[str]) -> str:
     """Which of `offers` (the first is the default) suits an Accept header. Raises NotAcceptable."""
-    for wanted in parse_accept(accept or "*/*"):
+    ranges = parse_accept(accept or "*/*")
+    for wanted in ranges:
         for offer in offers:
-            if wanted.quality > 0 and wanted.covers(offer):
+            if wanted.quality > 0 and wanted.covers(offer) and not is_refused(ranges, offer):
                 return offer
     raise NotAcceptable(offers)
+
+
+def is_refused(ranges: Sequence[MediaType], essence: str) -> bool:
+    """True for what a client names with the weight 0: a range that takes it in does not bring it back."""
+    return any(each.essence == essence and each.quality == 0 for each in ranges)
 
 
 def _one(text: str, at: int) -> tuple[MediaType, int]:

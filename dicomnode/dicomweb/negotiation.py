@@ -16,7 +16,15 @@ from pydicom.uid import (
 )
 from starlette.requests import Request
 
-from dicomnode.dicomweb.media import DICOM, DICOM_JSON, DICOM_XML, OCTET_STREAM, MediaType, parse_accept
+from dicomnode.dicomweb.media import (
+    DICOM,
+    DICOM_JSON,
+    DICOM_XML,
+    OCTET_STREAM,
+    MediaType,
+    is_refused,
+    parse_accept,
+)
 from dicomnode.errors import NotAcceptable
 
 MULTIPART = "multipart/related"
@@ -60,12 +68,13 @@ def accepted(request: Request) -> list[MediaType]:
 
 def choose_model(request: Request) -> str:
     """DICOM JSON (also under the name of plain JSON), or DICOM XML, which comes in parts."""
-    for each in accepted(request):
+    ranges = accepted(request)
+    for each in ranges:
         if each.quality <= 0:
             continue
-        if each.covers(DICOM_JSON):
+        if each.covers(DICOM_JSON) and not is_refused(ranges, DICOM_JSON):
             return DICOM_JSON
-        if each.covers(_JSON):
+        if each.covers(_JSON) and not is_refused(ranges, _JSON):
             return _JSON
         if each.essence == DICOM_XML or (each.essence == MULTIPART and _part_type(each) in (DICOM_XML, "")):
             return DICOM_XML

@@ -10,7 +10,7 @@ from io import BytesIO
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from dicomnode.dicomweb.media import MediaType
+from dicomnode.dicomweb.media import MediaType, is_refused
 from dicomnode.dicomweb.negotiation import MULTIPART
 from dicomnode.errors import BadRequest, NotAcceptable
 from dicomnode.imaging.elements import number_of
@@ -126,7 +126,8 @@ def picture_type(ranges: Sequence[MediaType]) -> str:
     for each in ranges:
         wanted = each.parameters.get("type", "") if each.essence == MULTIPART else each.essence
         for offer in (JPEG, PNG, GIF):
-            if each.quality > 0 and (wanted in ("*/*", "image/*", offer) or each.essence == "*/*"):
+            covered = wanted in ("*/*", "image/*", offer) or each.essence == "*/*"
+            if each.quality > 0 and covered and not is_refused(ranges, offer):
                 return offer
     raise NotAcceptable((JPEG, PNG, GIF))
 

@@ -176,7 +176,8 @@ def _match(keyword: str, text: str, *, fuzzy: bool) -> Match | None:
         return _moment(keyword, VR, text)
     if VR not in _NO_WILDCARD_VRS and ("*" in text or "?" in text):
         return Wildcard(text)
-    values = tuple(value.strip() for value in text.split("\\"))
+    # No code string has a comma, and OHIF writes the modalities that are chosen as CT,MR.
+    values = tuple(value.strip() for value in re.split(r"[,\\]" if VR == "CS" else r"\\", text))
     return Single(text) if len(values) == 1 else AnyOf(values)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from os import PathLike
 from pathlib import Path
 
 from pydicom import dcmread
@@ -32,6 +34,7 @@ from dicomnode.errors import NotAcceptable
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.imaging.transcoding import TARGETS, can_decode, transcoded
 from dicomnode.model.instance import StoredInstance
+from dicomnode.model.located import Located
 
 Instances = Callable[[Mapping[str, str]], Sequence[StoredInstance]]
 """The stored instances that UIDs name, by keyword; raises NotFound, or Gone."""
@@ -81,7 +84,9 @@ def instance_url(base: str, instance: StoredInstance) -> str:
     )
 
 
-def content_of(instance: StoredInstance, path: Path, wanted: Sequence[Wanted]) -> tuple[Content, str]:
+def content_of(
+    instance: StoredInstance, path: PathLike[str], wanted: Sequence[Wanted]
+) -> tuple[Content, str]:
     """The instance in the form that is wanted most and can be had, and its transfer syntax.
 
     Raises NotAcceptable.
@@ -90,7 +95,7 @@ def content_of(instance: StoredInstance, path: Path, wanted: Sequence[Wanted]) -
         if syntax == instance.TransferSyntaxUID:
             return FileSlice(path, 0, instance.size), syntax
         try:
-            return transcoded(path, UID(syntax))
+            return transcoded(Path(path), UID(syntax))
         except UNREADABLE:
             continue
     raise NotAcceptable((f"{DICOM}; transfer-syntax={instance.TransferSyntaxUID}",))
@@ -117,9 +122,11 @@ def _instances(
     if not in_parts:
         raise NotAcceptable((f'multipart/related; type="{DICOM}"',))
     base = base_url(request)
+    # A store that is away is found out before the first byte is sent; the last file comes long after it.
+    locate(found[0].sha256)
 
     def part(each: StoredInstance) -> Part:
-        content, syntax = content_of(each, locate(each.sha256), in_parts)
+        content, syntax = content_of(each, Located(partial(locate, each.sha256)), in_parts)
         return Part(_media_type(syntax), content, instance_url(base, each))
 
     if all(next(_syntaxes(each, in_parts), "") == each.TransferSyntaxUID for each in found):

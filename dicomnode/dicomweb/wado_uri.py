@@ -43,6 +43,9 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
 
     def answer(request: Request) -> Response:
         parameters = request.query_params
+        if "anonymize" in parameters:
+            # Who asked for it must not get the patient's name (PS3.18 9.4.2.3).
+            raise BadRequest("nothing is anonymized here")
         (instance,) = instances(_names(parameters))[:1]
         etag = etag_of(instance.sha256, parameters, request.headers.get("accept", ""))
         unchanged = not_modified(request, etag)

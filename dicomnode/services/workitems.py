@@ -16,6 +16,7 @@ from dicomnode.dicomweb.dicom_json import to_json
 from dicomnode.errors import (
     IllegalTransition,
     LeaseLost,
+    NoSuchSubscription,
     TransactionUIDIncorrect,
     TransactionUIDMissing,
     WorkItemCompleted,
@@ -201,18 +202,22 @@ class WorkItems:
     def unsubscribe(self, ae_title: str, SOPInstanceUID: str) -> None:
         """Tell this AE of a work item no more. Raises NotFound."""
         with self._database.begin() as tx:
-            subscriptions.unsubscribe(tx, ae_title, workitems.get(tx, SOPInstanceUID).id)
+            if not subscriptions.unsubscribe(tx, ae_title, workitems.get(tx, SOPInstanceUID).id):
+                raise NoSuchSubscription(ae_title)
 
     def unsubscribe_worklist(self, ae_title: str, *, filtered: bool) -> None:
-        """Tell this AE of nothing more."""
+        """Tell this AE of nothing more. Raises NoSuchSubscription."""
         with self._database.begin() as tx:
-            subscriptions.unsubscribe_worklist(tx, ae_title, filtered=filtered)
-            subscriptions.unsubscribe(tx, ae_title, None)
+            gone = subscriptions.unsubscribe_worklist(tx, ae_title, filtered=filtered)
+            # Who has suspended hears of the items that there were.
+            if not subscriptions.unsubscribe(tx, ae_title, None) + gone:
+                raise NoSuchSubscription(ae_title)
 
     def suspend(self, ae_title: str, *, filtered: bool) -> None:
-        """Tell this AE of no work item that is still to come."""
+        """Tell this AE of no work item that is still to come. Raises NoSuchSubscription."""
         with self._database.begin() as tx:
-            subscriptions.unsubscribe_worklist(tx, ae_title, filtered=filtered)
+            if not subscriptions.unsubscribe_worklist(tx, ae_title, filtered=filtered):
+                raise NoSuchSubscription(ae_title)
 
     def connect(self, ae_title: str) -> str:
         """A new connection of this AE, which takes the place of an earlier one; its name."""

@@ -151,6 +151,28 @@ def test_only_pages_of_the_named_origins_may_ask_in_a_browser(serve):
     )
 
 
+def test_a_page_may_read_what_a_range_of_bytes_is_of(serve):
+    url = serve(lambda _: Response("x"), cors_origins=("https://viewer.example",))
+    exposed = httpx.get(url, headers={"Origin": "https://viewer.example"}).headers[
+        "access-control-expose-headers"
+    ]
+    assert {"Content-Range", "ETag", "Warning"} <= set(exposed.split(", "))
+
+
+def test_what_may_be_asked_in_place_of_another_method_is_told_by_all_routes_of_the_path():
+    routes = [
+        Route("/it", lambda _: Response("x"), methods=["POST"]),
+        Route("/it", lambda _: Response("x"), methods=["GET"]),
+        Route("/other", lambda _: Response("x"), methods=["PUT"]),
+    ]
+    app = create_app(WebSettings("/base", (Admission("*", LOOPBACK),)), routes)
+    server = WebServer(app, "127.0.0.1", 0)
+    server.start()
+    answer = httpx.delete(f"http://127.0.0.1:{server.port}/base/it")
+    server.stop(1)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
+
+
 def test_a_failing_disk_is_told_before_the_answer():
     told = threading.Event()
     routes = [Route("/it", raising(errors.DiskFailed("x")))]
@@ -248,6 +270,7 @@ def test_the_most_wanted_that_there_is_is_chosen():
         "application/dicom+xml": 1,
         "application/dicom+json;q=0.5, application/dicom+xml": 1,
         "text/html, */*;q=0.1": 0,
+        "application/dicom+json;q=0, */*": 1,
     }.items():
         assert choose(accept, offers) == offers[chosen]
     with pytest.raises(errors.NotAcceptable):

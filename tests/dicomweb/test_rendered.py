@@ -311,6 +311,7 @@ def test_wado_uri_gives_a_report_as_what_it_is(archive: Archive):
         ({"contentType": "image/png", "frameNumber": "2"}, 404),
         ({"contentType": "image/png", "rows": "-1"}, 400),
         ({"contentType": "application/dicom", "transferSyntax": "x"}, 400),
+        ({"contentType": "application/dicom", "anonymize": "yes"}, 400),
     ],
 )
 def test_wado_uri_refuses_what_it_cannot_do(archive: Archive, more: dict[str, str], status: int):

@@ -32,6 +32,8 @@ def parse(text: str, level: Level = Level.STUDY, **above: str):
         ("StudyInstanceUID=1.2,1.3", "StudyInstanceUID", AnyOf(("1.2", "1.3"))),
         ("StudyInstanceUID=1.2%5C1.3", "StudyInstanceUID", AnyOf(("1.2", "1.3"))),
         ("ModalitiesInStudy=CT%5CMR", "ModalitiesInStudy", AnyOf(("CT", "MR"))),
+        ("ModalitiesInStudy=CT,MR", "ModalitiesInStudy", AnyOf(("CT", "MR"))),
+        ("PatientID=CT,MR", "PatientID", Single("CT,MR")),
         ("0020000D=1.2", "StudyInstanceUID", Single("1.2")),
     ],
 )

@@ -16,7 +16,7 @@ from dicomnode.dicomweb.native_model import from_xml
 from dicomnode.model.workitem import WORKLIST_UID
 from dicomnode.services.routing import RouteTable, RoutingService
 from dicomnode.services.workitem_items import code, parameter, references
-from dicomnode.store import jobs, subscriptions
+from dicomnode.store import jobs, leases, subscriptions
 from tests.dicomweb.worklist import Node, order, running
 from tests.harness.heads import small_series
 from tests.harness.toy_pipeline import write_toy_pipeline
@@ -439,7 +439,7 @@ def test_a_job_that_begins_anew_after_its_end_is_another_work_item(node):
     node.route()
     job = node.claim()
     with node.database.begin() as tx:
-        jobs.give_up(tx, job.lease, "CRASHED", "the child died")
+        leases.give_up(tx, job.lease, "CRASHED", "the child died")
     node.tick()
     (dead,) = node.search()
     told = node.item(dead.SOPInstanceUID).ProcedureStepProgressInformationSequence[0]
@@ -460,8 +460,8 @@ def test_what_happened_before_anybody_looked_is_told_all_the_same(node):
     node.receive(*datasets)
     RoutingService(node.database, node.objects, RouteTable(node.config), node.registry).tick()
     with node.database.begin() as tx:
-        job = jobs.claim(tx, "worker", 60.0)
-        jobs.finish(tx, job.lease, [])
+        job = leases.claim(tx, "worker", 60.0)
+        leases.finish(tx, job.lease, [])
     assert node.search() == []
     node.tick()
     (found,) = node.search()
@@ -479,9 +479,9 @@ def test_several_engines_tell_each_event_once_and_in_order(node):
         for _ in range(4):
             node.tick()
             with node.database.begin() as tx:
-                job = jobs.claim(tx, "worker", 60.0)
+                job = leases.claim(tx, "worker", 60.0)
                 if job is not None:
-                    jobs.finish(tx, job.lease, [])
+                    leases.finish(tx, job.lease, [])
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, range(3)))
@@ -505,7 +505,7 @@ def test_a_step_that_was_in_progress_never_goes_back(node):
     node.route()
     job = node.claim()
     with node.database.begin() as tx:
-        jobs.hand_back(tx, job.lease)
+        leases.hand_back(tx, job.lease)
     node.tick()
     assert node.search()[0].ProcedureStepState == "IN PROGRESS"
 

@@ -180,6 +180,22 @@ def test_who_unsubscribes_is_told_no_more(node):
     assert waiting(node) == before
 
 
+def test_a_subscription_that_there_is_not_is_found_neither_to_suspend_nor_to_end(node):
+    worklist = f"/workitems/{WORKLIST_UID}/subscribers/WATCHER"
+    ordered(node, "1.2.3", here=False)
+    subscribe(node, WORKLIST_UID, "OTHER")
+    for method, path in (
+        ("POST", f"{worklist}/suspend"),
+        ("POST", f"/workitems/{FILTERED_WORKLIST_UID}/subscribers/OTHER/suspend"),
+        ("DELETE", worklist),
+        ("DELETE", "/workitems/1.2.3/subscribers/WATCHER"),
+    ):
+        assert node.ask(method, path).status_code == 404, path
+    subscribe(node, WORKLIST_UID)
+    assert [node.post(f"{worklist}/suspend").status_code for _ in range(2)] == [200, 404]
+    assert [node.ask("DELETE", worklist).status_code for _ in range(2)] == [200, 404]
+
+
 def test_what_a_subscriber_missed_is_told_when_it_comes_back_once_and_in_order(node):
     ordered(node, "1.2.3")
     subscribe(node, "1.2.3")

@@ -29,7 +29,7 @@ from dicomnode.rules.rule import check_rule
 from dicomnode.services.routing import RouteTable
 from dicomnode.services.workitem_progress import WorkList
 from dicomnode.services.workitems import WorkItems
-from dicomnode.store import catalog, completions, jobs, subscriptions
+from dicomnode.store import catalog, completions, jobs, leases, subscriptions
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import identity, metadata
@@ -127,7 +127,7 @@ class Worklists(RuleBasedStateMachine):
     @rule()
     def claim(self) -> None:
         with self.database.begin() as tx:
-            job = jobs.claim(tx, "w", 60.0)
+            job = leases.claim(tx, "w", 60.0)
         if job is not None:
             self.leases[job.id] = job.lease
             self._happened(job.id, JobState.LEASED)
@@ -140,11 +140,11 @@ class Worklists(RuleBasedStateMachine):
         lease = self.leases.pop(job_id)
         with self.database.begin() as tx:
             if how == "finish":
-                jobs.finish(tx, lease, [])
+                leases.finish(tx, lease, [])
             elif how == "hand_back":
-                jobs.hand_back(tx, lease)
+                leases.hand_back(tx, lease)
             elif how == "fail":
-                jobs.fail(tx, lease, "CRASHED", "it died", attempts=100, backoff_s=0.0)
+                leases.fail(tx, lease, "CRASHED", "it died", attempts=100, backoff_s=0.0)
             else:
                 getattr(jobs, how)(tx, lease, "CODE", "a reason")
             state = jobs.get(tx, job_id).state

@@ -31,7 +31,7 @@ from dicomnode.services.routing import RouteTable, RoutingService
 from dicomnode.services.workitem_items import code, references
 from dicomnode.services.workitem_progress import WorkList
 from dicomnode.services.workitems import WorkItems
-from dicomnode.store import deliveries, jobs
+from dicomnode.store import deliveries, leases
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dicomweb.archive import received
@@ -84,7 +84,7 @@ class Node:
     def claim(self) -> Job:
         """A worker takes the next job."""
         with self.database.begin() as tx:
-            job = jobs.claim(tx, "worker", 60.0)
+            job = leases.claim(tx, "worker", 60.0)
         assert job is not None
         self.tick()
         return job
@@ -97,7 +97,7 @@ class Node:
         )
         stored = StoredObject(sha256(uid.encode()).hexdigest(), 1)
         with self.database.begin() as tx:
-            for result_id in jobs.finish(tx, job.lease, [(made, stored)]):
+            for result_id in leases.finish(tx, job.lease, [(made, stored)]):
                 for name in job.send_to:
                     deliveries.add(tx, result_id, name)
         self.tick()

@@ -41,7 +41,8 @@ from pathlib import Path
 from dicomnode.config import load_config
 from dicomnode.model.role import Role
 from dicomnode.node import run_role
-sys.exit(run_role(load_config(Path(sys.argv[1])), Role(sys.argv[2]), 1))
+file = Path(sys.argv[1])
+sys.exit(run_role(load_config(file), file, Role(sys.argv[2]), 1))
 """
 
 

@@ -84,6 +84,8 @@ def ask(
     path = row["Path"].format_map(places)
     if row["Transaction"] == "SuspendGlobalSubscription":
         path = path.replace(places["workitem"], WORKLIST_UID)
+    if row["Transaction"] in ("SuspendGlobalSubscription", "DeleteSubscription"):
+        client.post(path.removesuffix("/suspend"))
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.request(row["Method"], path, params=query(row, places), content=content, headers=named)
 
