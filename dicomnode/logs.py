@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import structlog
 
@@ -27,8 +28,23 @@ def configure_logs(level: str, form: Literal["json", "console"], **always: str) 
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         # One write a line: several processes write to the same place.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Forgiving(sys.stderr))),
     )
     structlog.contextvars.bind_contextvars(**always)
     # pydicom's warnings quote the values that they warn of.
     warnings.simplefilter("ignore")
+
+
+class _Forgiving:
+    """A line that cannot be written is lost, and nothing with it: the disk that logs go to may be full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
