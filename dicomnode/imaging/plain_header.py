@@ -15,12 +15,14 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filereader import read_dataset
 
 _CHARACTER_SETS = {b"": "ascii", b"ISO_IR 6": "ascii", b"ISO_IR 100": "latin-1", b"ISO_IR 192": "utf-8"}
-_CHARACTER_SET, _PIXELS, _LAST_PIXELS = 0x00080005, 0x7FE00008, 0x7FE00010
+_CHARACTER_SET = 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
 _LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _EXPLICIT, _IMPLICIT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<HHL"), struct.Struct("<L")
 _DEEPEST = 64
+_SHORT_HEAD = 8
+"""Bytes ahead of the values that are read here."""
 
 
 class NotPlain(Exception):
@@ -28,62 +30,51 @@ class NotPlain(Exception):
 
 
 class PlainHeader:
-    """Reads the elements of some keywords."""
+    """Reads the elements of some keywords; `tags` are theirs."""
 
     def __init__(self, keywords: tuple[str, ...]) -> None:
         tags = {keyword: tag_for_keyword(keyword) for keyword in keywords}
         self._wanted = {
             tag: (keyword, dictionary_VR(tag).encode()) for keyword, tag in tags.items() if tag is not None
         }
+        self.tags = frozenset(self._wanted)
 
-    def read(self, data: bytes, *, is_implicit: bool, is_whole: bool) -> Mapping[str, Any]:
-        """Their values by keyword; `data` is Little Endian. Raises NotPlain.
+    def read(self, data: bytes, places: Mapping[int, int], *, is_implicit: bool) -> Mapping[str, Any]:
+        """Their values by keyword. Raises NotPlain.
 
-        `is_whole`: `data` is the data set; otherwise it is its beginning.
+        `data` is the beginning of a data set in Little Endian; `places` are where the elements begin, by tag.
         """
+        charset = b""
         try:
-            places = self._places(data, is_implicit=is_implicit, is_whole=is_whole)
+            if (at := places.get(_CHARACTER_SET)) is not None:
+                charset = self._element(data, _CHARACTER_SET, at, is_implicit=is_implicit)
+            encoding = _CHARACTER_SETS.get(charset[_SHORT_HEAD:].strip(b" \0"))
+            if encoding is None:
+                raise NotPlain
+            values: dict[str, Any] = {}
+            for tag, at in places.items():
+                keyword, vr = self._wanted[tag]
+                element = self._element(data, tag, at, is_implicit=is_implicit)
+                if vr == b"SQ":
+                    values[keyword] = read_dataset(BytesIO(charset + element), is_implicit, True)[tag].value
+                else:
+                    values[keyword] = _value(element[_SHORT_HEAD:], vr, encoding)
         except struct.error:
             raise NotPlain from None
-        value_at, end = places.get(_CHARACTER_SET, (0, 0, 0))[1:]
-        encoding = _CHARACTER_SETS.get(data[value_at:end].strip(b" \0"))
-        if encoding is None:
-            raise NotPlain
-        values: dict[str, Any] = {}
-        for tag, (at, value_at, end) in places.items():
-            keyword, vr = self._wanted[tag]
-            if vr == b"SQ":
-                head = places.get(_CHARACTER_SET, (0, 0, 0))
-                element = data[head[0] : head[2]] + data[at:end]
-                values[keyword] = read_dataset(BytesIO(element), is_implicit, True)[tag].value
-            else:
-                values[keyword] = _value(data[value_at:end], vr, encoding)
         return values
 
-    def _places(self, data: bytes, *, is_implicit: bool, is_whole: bool) -> dict[int, tuple[int, int, int]]:
-        """Where each wanted element begins, where its value begins, and where it ends."""
-        wanted, at = self._wanted, 0
-        places: dict[int, tuple[int, int, int]] = {}
-        while at < len(data):
-            tag, vr, value_at, length = _head(data, at, is_implicit=is_implicit)
-            if tag > _LAST_PIXELS:  # out of order: what is looked for may come after it
-                raise NotPlain
-            if tag >= _PIXELS:
-                return places
-            if length == _UNDEFINED:
-                end = _past_sequence(data, value_at, is_implicit=is_implicit or vr == b"UN", depth=0)
-            else:
-                end = value_at + length
-            if end > len(data):
-                break
-            if (entry := wanted.get(tag)) is not None:
-                if not is_implicit and vr != entry[1]:
-                    raise NotPlain
-                places[tag] = (at, value_at, end)
-            at = end
-        if at != len(data) or not is_whole:
+    def _element(self, data: bytes, tag: int, at: int, *, is_implicit: bool) -> bytes:
+        """The bytes of an element, its head among them. Raises NotPlain and struct.error."""
+        _, vr, value_at, length = _head(data, at, is_implicit=is_implicit)
+        if not is_implicit and vr != self._wanted[tag][1]:
             raise NotPlain
-        return places
+        if length == _UNDEFINED:
+            end = _past_sequence(data, value_at, is_implicit=is_implicit, depth=0)
+        else:
+            end = value_at + length
+        if end > len(data):
+            raise NotPlain
+        return data[at:end]
 
 
 def _head(data: bytes, at: int, *, is_implicit: bool) -> tuple[int, bytes, int, int]:

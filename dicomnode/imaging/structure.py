@@ -8,7 +8,8 @@ Explicit VR. Values are passed over, but for the few that say how large an image
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -31,18 +32,47 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FRAMES, _ROWS, _COLUMNS, _SAMPLES, _BITS = 0x00280008, 0x00280010, 0x00280011, 0x00280002, 0x00280100
 _PIXEL_DATA = 0x7FE00010
+_PIXELS = frozenset((0x7FE00008, 0x7FE00009, _PIXEL_DATA))
 _IMAGE = frozenset((_FRAMES, _ROWS, _COLUMNS, _SAMPLES, _BITS))
 _SEQUENCES = frozenset(tag for tag, entry in DicomDictionary.items() if entry[0] == "SQ")
-_NOT_PLAIN = _IMAGE | _SEQUENCES | {_ITEM, _ITEM_END, _SEQUENCE_END, _PIXEL_DATA}
+_NOT_PLAIN = _SEQUENCES | _PIXELS | {_ITEM, _ITEM_END, _SEQUENCE_END}
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONGEST_HEADER = 12
 _NUMBER = re.compile(rb"[ \0]*\+?([0-9]{1,10})(?:\.0*)?[ \0]*")
 
 
-def check_structure(source: Source, size: int, TransferSyntaxUID: str, limits: InstanceLimits) -> None:
-    """Walk over a data set of `size` bytes, inflated where the syntax is a deflated one. Raises NotDicom."""
-    _Walk(source, size, UID(TransferSyntaxUID), limits).walk()
+def check_structure(
+    source: Source,
+    size: int,
+    TransferSyntaxUID: str,
+    limits: InstanceLimits,
+    sought: frozenset[int] = frozenset(),
+) -> Mapping[int, int]:
+    """Walk over a data set of `size` bytes, inflated where the syntax is a deflated one. Raises NotDicom.
+
+    Returns where elements begin that are `sought`, by tag: those outside sequences and ahead of the pixels.
+    """
+    return _Walk(source, size, _encoding(TransferSyntaxUID), limits, sought).walk()
+
+
+class _Encoding(NamedTuple):
+    """What a transfer syntax says of the headers of elements, and how those are unpacked."""
+
+    is_little_endian: bool
+    is_implicit: bool
+    explicit: Struct
+    implicit: Struct
+    long: Struct
+    short: Struct
+
+
+@cache
+def _encoding(TransferSyntaxUID: str) -> _Encoding:
+    syntax = UID(TransferSyntaxUID)
+    order = "<" if syntax.is_little_endian else ">"
+    structs = (Struct(order + form) for form in ("HH2sH", "HHL", "L", "H"))
+    return _Encoding(syntax.is_little_endian, syntax.is_implicit_VR, *structs)
 
 
 class _Level(NamedTuple):
@@ -63,21 +93,20 @@ class _Header(NamedTuple):
 
 
 class _Walk:
-    def __init__(self, source: Source, size: int, syntax: UID, limits: InstanceLimits) -> None:
-        order = "<" if syntax.is_little_endian else ">"
-        self._unpack_explicit = Struct(f"{order}HH2sH").unpack_from
-        self._unpack_implicit = Struct(f"{order}HHL").unpack_from
-        self._unpack_long, self._unpack_short = (
-            Struct(f"{order}L").unpack_from,
-            Struct(f"{order}H").unpack_from,
-        )
-        self._source, self._size, self._syntax, self._limits = source, size, syntax, limits
+    def __init__(
+        self, source: Source, size: int, encoding: _Encoding, limits: InstanceLimits, sought: frozenset[int]
+    ) -> None:
+        self._unpack_explicit = encoding.explicit.unpack_from
+        self._unpack_implicit = encoding.implicit.unpack_from
+        self._unpack_long, self._unpack_short = encoding.long.unpack_from, encoding.short.unpack_from
+        self._source, self._size, self._is_implicit, self._limits = source, size, encoding.is_implicit, limits
         self._window, self._base = source(0), 0
         self._at = self._count = 0
-        self._levels = [_Level(size, is_open=False, is_implicit=syntax.is_implicit_VR)]
+        self._levels = [_Level(size, is_open=False, is_implicit=encoding.is_implicit)]
         self._image: dict[int, int] = {}
+        self._sought, self._places = sought, dict[int, int]()
 
-    def walk(self) -> None:
+    def walk(self) -> Mapping[int, int]:
         self._check_beginning()
         while self._levels:
             level = self._levels[-1]
@@ -87,6 +116,7 @@ class _Walk:
                 self._pass_plain(level)
                 self._take_element(level)
         self._check_image()
+        return self._places
 
     def _check_beginning(self) -> None:
         """The first element tells whether the data set is encoded as its transfer syntax says."""
@@ -95,27 +125,32 @@ class _Walk:
         group, _, vr, _ = self._unpack_explicit(self._window)
         if group > 0x0008 >= (group >> 8 | (group & 0xFF) << 8):
             raise NotDicom("the byte order is not that of the transfer syntax")
-        if self._syntax.is_implicit_VR == (vr in _SHORT or vr in _LONG):
+        if self._is_implicit == (vr in _SHORT or vr in _LONG):
             raise NotDicom("the VRs are not encoded as the transfer syntax says")
 
     def _pass_plain(self, level: _Level) -> None:
         """Pass over what the window shows of elements without items: nearly all there are."""
         window, base, at, count = self._window, self._base, self._at, self._count
         last = min(level.end, base + len(window)) - _LONGEST_HEADER
-        if level.is_implicit:
-            unpack = self._unpack_implicit
-            while at <= last:
-                group, number, length = unpack(window, at - base)
-                if length == _UNDEFINED or group << 16 | number in _NOT_PLAIN:
+        watched = self._sought | _IMAGE if len(self._levels) == 1 else frozenset[int]()
+        unpack_implicit, unpack_explicit = self._unpack_implicit, self._unpack_explicit
+        is_implicit = level.is_implicit
+        while at <= last:
+            if is_implicit:
+                group, number, length = unpack_implicit(window, at - base)
+                tag = group << 16 | number
+                if length == _UNDEFINED or tag in _NOT_PLAIN:
                     break
-                at, count = at + 8 + length, count + 1
-        else:
-            unpack = self._unpack_explicit
-            while at <= last:
-                group, number, vr, length = unpack(window, at - base)
-                if vr not in _SHORT or group << 16 | number in _IMAGE:
+            else:
+                group, number, vr, length = unpack_explicit(window, at - base)
+                if vr not in _SHORT:
                     break
-                at, count = at + 8 + length, count + 1
+                tag = group << 16 | number
+            if tag in watched:
+                if tag in _IMAGE and at + 8 + length > base + len(window):
+                    break
+                self._note(tag, at, at + 8, length)
+            at, count = at + 8 + length, count + 1
         self._at, self._count = at, count
 
     def _take_element(self, level: _Level) -> None:
@@ -123,15 +158,13 @@ class _Walk:
             self._end_at_place(level)
             return
         header = self._header(level)
+        if len(self._levels) == 1:
+            self._note(header.tag, self._at, header.value_at, header.length)
         if header.tag in (_ITEM_END, _SEQUENCE_END, _ITEM):
             self._end_at_delimiter(level, header, _ITEM_END)
         elif header.length == _UNDEFINED or header.vr == b"SQ":
             self._enter(level, header)
         else:
-            if header.tag in _IMAGE and len(self._levels) == 1:
-                self._note(header)
-            elif header.tag == _PIXEL_DATA and len(self._levels) == 1:
-                self._note_pixels(header.length)
             self._at = header.value_at + header.length
 
     def _header(self, level: _Level) -> _Header:
@@ -169,8 +202,6 @@ class _Walk:
         is_fragmented = is_open and header.tag not in _SEQUENCES and header.vr not in (b"SQ", b"UN", b"")
         if header.tag == _PIXEL_DATA:
             is_fragmented = True
-            if len(self._levels) == 1:
-                self._note_pixels(None)
         # What has the VR UN is Implicit VR inside (PS3.5 6.2.2).
         implicit = level.is_implicit or header.vr in (b"UN", b"")
         self._levels.append(_Level(end, is_open, implicit, has_items=True, has_fragments=is_fragmented))
@@ -223,22 +254,29 @@ class _Walk:
         if end > level.end:
             raise NotDicom("an element is longer than what it stands in")
 
-    def _note(self, header: _Header) -> None:
-        """What an element says of the size of the image."""
-        at = header.value_at - self._base
-        value = self._window[at : at + header.length]
-        if header.tag == _FRAMES:
-            match = _NUMBER.fullmatch(value) if header.length <= LEAST_WINDOW - _LONGEST_HEADER else None
+    def _note(self, tag: int, at: int, value_at: int, length: int) -> None:
+        """An element outside sequences: where it is, and what it says of the size of the image."""
+        if tag in self._sought:
+            self._places[tag] = at
+        if tag in _PIXELS:
+            self._sought = frozenset()
+        if tag in _IMAGE and length != _UNDEFINED:
+            self._measure(tag, value_at, length)
+        elif tag == _PIXEL_DATA:
+            self._image[_PIXEL_DATA] = -1 if length == _UNDEFINED else length
+
+    def _measure(self, tag: int, value_at: int, length: int) -> None:
+        at = value_at - self._base
+        value = self._window[at : at + length]
+        if tag == _FRAMES:
+            match = _NUMBER.fullmatch(value) if length <= LEAST_WINDOW - _LONGEST_HEADER else None
             if value.strip(b" \0") and (match is None or int(match[1]) >= 2**31):
                 raise NotDicom("NumberOfFrames is no number")
             self._image[_FRAMES] = int(match[1]) if match else 1
-        elif header.length == 2 == len(value):
-            (self._image[header.tag],) = self._unpack_short(value)
-        elif header.length and header.tag in (_ROWS, _COLUMNS):
+        elif length == 2 == len(value):
+            (self._image[tag],) = self._unpack_short(value)
+        elif length and tag in (_ROWS, _COLUMNS):
             raise NotDicom("Rows or Columns is no number of 16 bits")
-
-    def _note_pixels(self, length: int | None) -> None:
-        self._image[_PIXEL_DATA] = -1 if length is None else length
 
     def _check_image(self) -> None:
         """Rows × Columns × frames in bytes, as far as the header tells."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -21,21 +21,27 @@ _BLOCK = 65_536
 
 
 def check_stored(
-    path: Path, data_at: int, size: int, beginning: bytes, TransferSyntaxUID: str, limits: InstanceLimits
-) -> None:
+    path: Path,
+    data_at: int,
+    size: int,
+    beginning: bytes,
+    TransferSyntaxUID: str,
+    limits: InstanceLimits,
+    sought: frozenset[int] = frozenset(),
+) -> Mapping[int, int]:
     """Check the data set of `size` bytes that begins at `data_at` of a file; `beginning` is its first bytes.
 
-    Raises NotDicom where its structure is broken, InstanceTooLarge where it inflates to more than may be.
+    Returns where elements begin that are `sought`, by tag. Raises NotDicom where its structure is broken,
+    InstanceTooLarge where it inflates to more than may be.
     """
     if TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
         with path.open("rb") as file:
             file.seek(data_at)
             inflated = _inflated_size(file, size, limits)
             file.seek(data_at)
-            check_structure(_deflated_windows(file), inflated, TransferSyntaxUID, limits)
-    else:
-        with _file_windows(path, data_at, beginning) as source:
-            check_structure(source, size, TransferSyntaxUID, limits)
+            return check_structure(_deflated_windows(file), inflated, TransferSyntaxUID, limits, sought)
+    with _file_windows(path, data_at, beginning) as source:
+        return check_structure(source, size, TransferSyntaxUID, limits, sought)
 
 
 def inflated_beginning(file: BinaryIO, length: int) -> BytesIO:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
+from functools import cache
 from typing import Any, BinaryIO, TypeAlias
 
 import structlog
@@ -11,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from dicomnode.dimse.presentation import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from dicomnode.errors import (
@@ -36,7 +37,9 @@ from dicomnode.model.uid import is_valid_uid
 from dicomnode.services.group_commit import GroupCommit
 from dicomnode.store import audit, catalog, jobs
 from dicomnode.store.database import Database, Transaction
-from dicomnode.store.objects import ObjectStore, Spool
+from dicomnode.store.known_series import NotKnown, add_to_known
+from dicomnode.store.object_store import Objects
+from dicomnode.store.objects import Spool
 from dicomnode.store.part10 import file_head
 
 log = structlog.get_logger()
@@ -100,9 +103,7 @@ class Incoming:
     One that is not kept has to be discarded.
     """
 
-    def __init__(
-        self, announced: Announced, objects: ObjectStore, limits: InstanceLimits, size: int = 0
-    ) -> None:
+    def __init__(self, announced: Announced, objects: Objects, limits: InstanceLimits, size: int = 0) -> None:
         self._announced, self._objects, self._limits = announced, objects, limits
         self._arrival: Arrival | None = None
         self._beginning = b""
@@ -132,29 +133,31 @@ class Incoming:
         try:
             if ahead:
                 self._objects.seal(self.spool)
-            self._check_structure()
-            header = self._read_header()
+            header = self._checked_header()
             _require_identity(self._announced, header)
             self._arrival = _arrival(self._announced, header, self.spool.stored)
         except BaseException:
             self.discard()
             raise
 
-    def _check_structure(self) -> None:
-        syntax = self._announced.TransferSyntaxUID
-        check_stored(self.spool.path, self._data_at, self._size, self._beginning, syntax, self._limits)
-
-    def _read_header(self) -> Header:
-        """The values that the catalog takes, by keyword. Raises NotDicom."""
-        syntax = UID(self._announced.TransferSyntaxUID)
+    def _checked_header(self) -> Header:
+        """The values that the catalog takes, by keyword. Raises NotDicom and InstanceTooLarge."""
+        places = check_stored(
+            self.spool.path,
+            self._data_at,
+            self._size,
+            self._beginning,
+            self._announced.TransferSyntaxUID,
+            self._limits,
+            _PLAIN.tags,
+        )
         # Almost every header is plain, and in memory still.
-        if syntax.is_little_endian and syntax != DeflatedExplicitVRLittleEndian:
-            is_whole = len(self._beginning) == self._size
+        if (is_implicit := _is_implicit(self._announced.TransferSyntaxUID)) is not None:
             with suppress(NotPlain):
-                return _PLAIN.read(self._beginning, is_implicit=syntax.is_implicit_VR, is_whole=is_whole)
+                return _PLAIN.read(self._beginning, places, is_implicit=is_implicit)
         with self.spool.path.open("rb") as file:
             file.seek(self._data_at)
-            return _read_header(file, syntax)
+            return _read_header(file, UID(self._announced.TransferSyntaxUID))
 
     @property
     def arrival(self) -> Arrival:
@@ -171,9 +174,7 @@ class Incoming:
 class Ingest:
     """Takes instances in; safe to call from several threads at once."""
 
-    def __init__(
-        self, database: Database, objects: ObjectStore, limits: InstanceLimits | None = None
-    ) -> None:
+    def __init__(self, database: Database, objects: Objects, limits: InstanceLimits | None = None) -> None:
         self._database, self._objects, self._limits = database, objects, limits or InstanceLimits()
         self._committed = GroupCommit(self._commit, _GROUP)
         self._patients: Set[tuple[str, str]] = frozenset()
@@ -246,32 +247,53 @@ class Ingest:
             return error
 
     def _enter_all(self, incoming: Sequence[Incoming]) -> _Outcomes:
-        outcomes: dict[int, Addition | DuplicateDiffers] = {}
         patients = {
             (each.arrival.study["StudyInstanceUID"], each.arrival.study["PatientID"]) for each in incoming
         }
+        if patients <= self._patients and self._enter_known(incoming):
+            outcomes: _Outcomes = [Addition.ADDED] * len(incoming)
+        else:
+            outcomes = self._enter_any(incoming, patients - self._patients)
+        # What a study was entered with never changes: once is enough.
+        self._patients = patients | (self._patients if len(self._patients) < _PATIENTS else set())
+        for each, outcome in zip(incoming, outcomes, strict=True):
+            if isinstance(outcome, DuplicateDiffers):
+                self._note_duplicate(each.arrival)
+        log.debug("instances.stored", count=len(incoming))
+        return outcomes
+
+    def _enter_known(self, incoming: Sequence[Incoming]) -> bool:
+        """Enter them all, where there is no more to it than that; False where nothing was done."""
+        arrivals = [each.arrival for each in incoming]
+        with suppress(NotKnown):
+            with self._database.begin_bare() as tx:
+                for numbers in _by_series(arrivals):
+                    add_to_known(tx, [arrivals[number] for number in numbers])
+                self._require_held(arrivals)
+            return True
+        return False
+
+    def _enter_any(self, incoming: Sequence[Incoming], patients: Set[tuple[str, str]]) -> _Outcomes:
+        outcomes: dict[int, Addition | DuplicateDiffers] = {}
         with self._database.begin() as tx:
             for numbers in _by_series([each.arrival for each in incoming]):
                 arrivals = [incoming[number].arrival for number in numbers]
                 outcomes.update(zip(numbers, self._enter(tx, arrivals), strict=True))
-            for StudyInstanceUID, PatientID in sorted(patients - self._patients):
+            for StudyInstanceUID, PatientID in sorted(patients):
                 if catalog.note_patient_conflict(tx, StudyInstanceUID, PatientID):
                     jobs.hold_study(tx, StudyInstanceUID, PATIENT_CONFLICT)
-        # What a study was entered with never changes: once is enough.
-        self._patients = patients | (self._patients if len(self._patients) < _PATIENTS else set())
-        for number, outcome in outcomes.items():
-            if isinstance(outcome, DuplicateDiffers):
-                self._note_duplicate(incoming[number].arrival)
-        log.debug("instances.stored", count=len(incoming))
         return [outcomes[number] for number in range(len(incoming))]
 
     def _enter(self, tx: Transaction, arrivals: Sequence[Arrival]) -> list[Addition | DuplicateDiffers]:
         outcomes = catalog.add_instances(tx, arrivals)
-        for arrival, outcome in zip(arrivals, outcomes, strict=True):
-            # A start that tidies up may have taken the file for an orphan's until this moment.
-            if isinstance(outcome, Addition) and not self._objects.holds(arrival.stored):
-                raise StorageFailed("the object is gone")
+        together = zip(arrivals, outcomes, strict=True)
+        self._require_held([arrival for arrival, outcome in together if isinstance(outcome, Addition)])
         return outcomes
+
+    def _require_held(self, arrivals: Sequence[Arrival]) -> None:
+        """A start that tidies up may have taken a file for an orphan's until this moment."""
+        if not all(self._objects.holds(arrival.stored) for arrival in arrivals):
+            raise StorageFailed("the object is gone")
 
     def _note_duplicate(self, arrival: Arrival) -> None:
         with self._database.begin() as tx:
@@ -304,10 +326,17 @@ def _by_series(arrivals: Sequence[Arrival]) -> list[list[int]]:
     return [series[place] for place in sorted(series)]
 
 
+@cache
+def _is_implicit(TransferSyntaxUID: str) -> bool | None:
+    """None where the bytes of the file are no elements in Little Endian."""
+    syntax = UID(TransferSyntaxUID)
+    return syntax.is_implicit_VR if syntax.is_little_endian and not syntax.is_deflated else None
+
+
 def _read_header(source: BinaryIO, syntax: UID) -> Header:
     try:
         ds = read_dataset(
-            inflated_beginning(source, _HEADER_LIMIT) if syntax == DeflatedExplicitVRLittleEndian else source,
+            inflated_beginning(source, _HEADER_LIMIT) if syntax.is_deflated else source,
             syntax.is_implicit_VR,
             syntax.is_little_endian,
             stop_when=_is_pixel_data,

@@ -15,6 +15,7 @@ from sqlalchemy import (
     insert,
     not_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -143,7 +144,7 @@ def add_instances(tx: Transaction, arrivals: Sequence[Arrival]) -> list[Addition
         if row.completed_at is not None:
             announce(tx, Topic.SERIES)
         common = {"series_id": row.id, "generation": generation, "association_id": association_id}
-        tx.execute(_INSERT, [_instance_row(each) | common for each in new])
+        tx.execute(_INSERT, [instance_row(each) | common for each in new])
         # What this node asked for does not change who sent the series.
         by = row.association_id if first.association.asked else association_id
         tx.execute(_NEW_INSTANCES, {"of_id": row.id, "now_open": generation, "by": by, "new": len(new)})
@@ -237,7 +238,8 @@ def _sorted_out(
     return outcomes, new
 
 
-def _instance_row(arrival: Arrival) -> dict[str, Any]:
+def instance_row(arrival: Arrival) -> dict[str, Any]:
+    """What the row of an instance takes from its arrival."""
     return {
         **arrival.instance,
         "SOPInstanceUID": arrival.SOPInstanceUID,
@@ -318,6 +320,12 @@ def classes_of(tx: Transaction, series_id: int) -> set[str]:
     """The SOP Class UIDs of what has ever come of a series."""
     of_series = select(instance.c.SOPClassUID).where(instance.c.series_id == series_id)
     return set(tx.execute(of_series.distinct()).scalars())
+
+
+def stop_entries(tx: Transaction) -> None:
+    """Nobody enters an instance or a result until this transaction ends; SQLite's writers wait anyway."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("LOCK TABLE instance, result IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def named_objects(tx: Transaction, digests: Sequence[str]) -> set[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import select
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, ClauseElement, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,12 +25,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
 from dicomnode.store import signals
+from dicomnode.store.durably import make_folder, write_again
 from dicomnode.store.signals import FolderListener, Listener, PostgresListener
 
 Transaction = Connection
 """What the functions of this package take; only services open one."""
 
 _BUSY_TIMEOUT_MS = 30_000
+_WRITES = "BEGIN IMMEDIATE"
 _TURN_S = 0.0005
 """How often a writer looks whether it is its turn."""
 _ENGINE: dict[str, Any] = {
@@ -56,17 +60,46 @@ class SchemaStatus:
         return self.found == self.expected
 
 
+class BareTransaction:
+    """A transaction on the driver's own cursor, for statements that are made once."""
+
+    def __init__(self, cursor: Any, dialect: Dialect) -> None:
+        self._cursor, self.dialect = cursor, dialect.name
+        self._sql = partial(_compiled, dialect=dialect)
+
+    def first(self, statement: ClauseElement, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        """Run it, and return its first row."""
+        text, constants = self._sql(statement)
+        self._cursor.execute(text, constants | values)
+        row: tuple[Any, ...] | None = self._cursor.fetchone()
+        return row
+
+    def each(self, statement: ClauseElement, rows: Sequence[dict[str, Any]]) -> int:
+        """Run it for each of `rows`; returns how many rows of the database it changed."""
+        text, constants = self._sql(statement)
+        self._cursor.executemany(text, [constants | row for row in rows])
+        return int(self._cursor.rowcount)
+
+
+@cache
+def _compiled(statement: ClauseElement, dialect: Dialect) -> tuple[str, dict[str, Any]]:
+    """The statement's text, whose parameters have names, and those that are always the same."""
+    named = sqlite.dialect(paramstyle="named") if dialect.name == "sqlite" else dialect
+    compiled = statement.compile(dialect=named)
+    return str(compiled), {name: value for name, value in compiled.params.items() if value is not None}
+
+
 class Database:
     """Opens transactions on one SQLAlchemy URL; connections are made when they are needed."""
 
     def __init__(self, url: str) -> None:
         self._url = _checked(url)
         if self._url.get_backend_name() == "sqlite" and self._url.database:
-            Path(self._url.database).parent.mkdir(parents=True, exist_ok=True)
+            make_folder(Path(self._url.database).parent)
         self._engine = _engine(url)
-        self._writer = self._engine.execution_options(begin="BEGIN IMMEDIATE")
-        sqlite = self._url.get_backend_name() == "sqlite" and self._url.database
-        self._signals = Path(f"{self._url.database}-signals") if sqlite else None
+        self._writer = self._engine.execution_options(begin=_WRITES)
+        is_file = self._url.get_backend_name() == "sqlite" and self._url.database
+        self._signals = Path(f"{self._url.database}-signals") if is_file else None
 
     @contextmanager
     def begin(self) -> Iterator[Transaction]:
@@ -80,6 +113,40 @@ class Database:
                     signals.notify(tx, topics)
             if topics and self._signals is not None:
                 signals.touch(self._signals, topics)
+
+    @contextmanager
+    def begin_bare(self) -> Iterator[BareTransaction]:
+        """As `begin`, below SQLAlchemy, for what runs for each instance; nothing is announced by it."""
+        dialect = self._engine.dialect
+        errors = dialect.loaded_dbapi.Error
+        try:
+            with _storage_errors(), closing(self._engine.raw_connection()) as connection:
+                try:
+                    if isinstance(raw := connection.driver_connection, sqlite3.Connection):
+                        _take_turn(raw, _WRITES)
+                    yield BareTransaction(connection.cursor(), dialect)
+                    connection.commit()
+                except errors as error:
+                    if dialect.is_disconnect(error, connection.dbapi_connection, None):
+                        connection.invalidate(error)
+                    raise
+        except errors as error:
+            raise _failure(error, is_gone=False) from error
+
+    def settle(self) -> None:
+        """What SQLite's log holds is on the disk; nothing on PostgreSQL, which sees to it when it starts.
+
+        Before anything is added to the log: a sync of it may have failed in an earlier life, and what the
+        kernel still shows of it need not be on the disk. Raises DiskFailed, and StorageFailed.
+        """
+        if self._signals is None:
+            return
+        # Nobody adds to it meanwhile.
+        with self.begin():
+            try:
+                write_again(Path(f"{self._url.database}-wal"))
+            except OSError as error:
+                raise DiskFailed(f"the database's log cannot be written: {error.strerror}") from error
 
     def listen(self) -> Listener:
         """Hear what transactions announce. Raises OSError."""
@@ -133,13 +200,18 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if _is_of_the_disk(error.orig):
-            raise DiskFailed(f"the database's disk failed: {error.orig}") from error
-        if error.connection_invalidated or "connect" in str(error.orig):
-            raise StorageFailed("the database cannot be reached (setting database.url)") from error
-        raise StorageFailed(f"the database refused: {type(error.orig).__name__}") from error
+        raise _failure(error.orig, is_gone=error.connection_invalidated) from error
     except PoolTimeout as error:
         raise StorageFailed("no connection to the database was free") from error
+
+
+def _failure(error: BaseException | None, *, is_gone: bool) -> StorageFailed:
+    """What an error of the driver means; `is_gone`: the connection is over."""
+    if _is_of_the_disk(error):
+        return DiskFailed(f"the database's disk failed: {error}")
+    if is_gone or "connect" in str(error):
+        return StorageFailed("the database cannot be reached (setting database.url)")
+    return StorageFailed(f"the database refused: {type(error).__name__}")
 
 
 def _is_of_the_disk(error: BaseException | None) -> bool:
@@ -203,14 +275,22 @@ def _begin_sqlite(connection: Connection) -> None:
     if begin == "BEGIN" or not isinstance(raw, sqlite3.Connection):
         connection.exec_driver_sql(begin)
         return
+    try:
+        _take_turn(raw, begin)
+    except sqlite3.Error as error:
+        raise DBAPIError(begin, None, error) from error
+
+
+def _take_turn(raw: sqlite3.Connection, begin: str) -> None:
+    """Begin as soon as nobody else writes. Raises sqlite3.Error."""
     # SQLite would sleep a tenth of a second at a time; another's commit takes a millisecond.
     raw.execute("PRAGMA busy_timeout=0")
     try:
         deadline = time.monotonic() + _BUSY_TIMEOUT_MS / 1000
-        while not _has_begun(raw, begin) and time.monotonic() < deadline:
+        while not _has_begun(raw, begin):
+            if time.monotonic() > deadline:
+                raise sqlite3.OperationalError("database is locked")
             time.sleep(_TURN_S)
-        if not raw.in_transaction:
-            connection.exec_driver_sql(begin)
     finally:
         raw.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_MS}")
 
@@ -219,7 +299,7 @@ def _has_begun(raw: sqlite3.Connection, begin: str) -> bool:
     try:
         raw.execute(begin)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            return False
-        # Raised again by who can tell what it means.
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return False
     return True

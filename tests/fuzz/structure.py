@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 
 import atheris
@@ -29,27 +30,31 @@ def take(data: bytes) -> None:
     if len(data) < 2:
         return
     syntax, window, body = SYNTAXES[data[0] % 4], 64 + data[1] * 16, data[2:]
-    verdicts = []
+    verdicts: list[object] = []
     for length in (window, len(body) + 64):
         try:
-            check_structure(lambda at, length=length: body[at : at + length], len(body), syntax, LIMITS)
-            verdicts.append("")
+            source = partial(_seen, body, length)
+            verdicts.append(dict(check_structure(source, len(body), syntax, LIMITS, _PLAIN.tags)))
         except NotDicom as error:
             verdicts.append(str(error))
     if verdicts[0] != verdicts[1]:
         raise AssertionError(f"the windows decide: {verdicts}")
-    if not verdicts[0]:
-        read(body, UID(syntax))
+    if isinstance(places := verdicts[0], dict):
+        read(body, places, UID(syntax))
 
 
-def read(body: bytes, syntax: UID) -> None:
+def _seen(body: bytes, length: int, at: int) -> bytes:
+    return body[at : at + length]
+
+
+def read(body: bytes, places: dict[int, int], syntax: UID) -> None:
     """The header by both readers: where both can read it, they read the same."""
     by_pydicom, plain = None, None
     with suppress(NotDicom):
         by_pydicom = _read_header(BytesIO(body), syntax)
     if syntax.is_little_endian:
         with suppress(NotPlain):
-            plain = _PLAIN.read(body, is_implicit=syntax.is_implicit_VR, is_whole=True)
+            plain = _PLAIN.read(body, places, is_implicit=syntax.is_implicit_VR)
     if by_pydicom is not None and plain is not None:
         for keyword in ("StudyInstanceUID", "SOPInstanceUID", "PatientID", "Rows"):
             if _text(plain, keyword) != _text(by_pydicom, keyword):

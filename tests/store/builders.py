@@ -8,7 +8,7 @@ from hashlib import sha256
 from dicomnode.model.instance import Arrival, AssociationFacts, StoredObject
 from dicomnode.model.job import Job, NewJob, Priority
 from dicomnode.model.result import EncodedResult, ResultRole
-from dicomnode.store import catalog, completions, deliveries, jobs
+from dicomnode.store import catalog, completions, deliveries, jobs, leases
 from dicomnode.store.database import Database, Transaction
 
 ASSOCIATION = AssociationFacts("assoc-1", "CT1", "DICOMNODE", "127.0.0.1")
@@ -30,7 +30,13 @@ def arrival(number: int = 1, series: str = "1.2.3.4", study: str = "1.2.3", **ch
             "StudyDate": "20260102",
         },
         series={"SeriesInstanceUID": series, "Modality": "MR"},
-        instance={"InstanceNumber": str(number), "Rows": 4, "Columns": 4, "NumberOfFrames": None},
+        instance={
+            "InstanceNumber": str(number),
+            "Rows": 4,
+            "Columns": 4,
+            "NumberOfFrames": None,
+            "BitsAllocated": 16,
+        },
         expected_instances=None,
         minimum_instances=None,
     )
@@ -86,9 +92,9 @@ def finished_job(database: Database, results: int = 1) -> Job:
     completion_id = complete_series(database)
     with database.begin() as tx:
         new_job(tx, completion_id)
-        job = jobs.claim(tx, "w1", 30)
+        job = leases.claim(tx, "w1", 30)
         assert job is not None
         made = [(encoded(n), StoredObject(f"{n:064x}", 1)) for n in range(1, results + 1)]
-        for result_id in jobs.finish(tx, job.lease, made):
+        for result_id in leases.finish(tx, job.lease, made):
             deliveries.add(tx, result_id, "pacs")
         return jobs.get(tx, job.id)
