@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 from dicomnode.errors import DiskFailed, NotFound, StorageFull
 from dicomnode.model.instance import StoredObject
+from dicomnode.store.durably import make_folder, sync_folder
 
 YOUNG_S = 3600.0
 """A file that is younger may belong to a writer, or to a transaction, that has not ended."""
@@ -28,23 +29,31 @@ _SPACE_STEP = 64_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
+def is_digest(name: str) -> bool:
+    """True for what names an object: a SHA-256 in small letters."""
+    return _DIGEST.fullmatch(name) is not None
+
+
 class ObjectStore:
     """Files named by the SHA-256 of their content, under `root`.
 
     `minimum_free`: bytes that must stay free on the file system.
     """
 
+    is_local = True
+
     def __init__(self, root: Path, minimum_free: int) -> None:
         self._objects, self._temporary = root / "objects", root / "tmp"
         self._minimum_free = minimum_free
+        make_folder(root)
         for folder in (self._objects, self._temporary):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
         there = set(os.listdir(self._objects))  # noqa: PTH208  names, not paths
         for name in {f"{number:02x}" for number in range(256)} - there:
             (self._objects / name).mkdir(exist_ok=True)
         # Whoever made them: their entries survive from now on.
-        for folder in (root.parent, root, self._objects):
-            _sync_folder(folder)
+        for folder in (root, self._objects):
+            sync_folder(folder)
         # Its threads start with the first object, so that a process may fork before.
         self._pool = ThreadPoolExecutor(SYNC_THREADS, "sync")
         self._ahead = threading.BoundedSemaphore(_SYNCS_AHEAD)
@@ -53,6 +62,14 @@ class ObjectStore:
     def folder(self) -> Path:
         """Under which every object lies."""
         return self._objects
+
+    @property
+    def place_name(self) -> str:
+        """What an administrator calls it."""
+        return str(self._objects)
+
+    def check(self) -> None:
+        """Raises nothing: what this machine's disk has to say, each call says."""
 
     def put(self, *chunks: bytes) -> StoredObject:
         """Keep the joined chunks; on return they survive a power failure.
@@ -69,9 +86,7 @@ class ObjectStore:
 
         Raises StorageFull and DiskFailed.
         """
-        self._require_space(size)
-        with _disk_errors(self._minimum_free):
-            return Spool(self._temporary / uuid4().hex, self._require_space, self._minimum_free)
+        return new_spool(self._temporary, size, self._minimum_free)
 
     def seal(self, spool: Spool) -> None:
         """The spool is complete: sync it from another thread, while this one goes on with the next."""
@@ -89,7 +104,7 @@ class ObjectStore:
 
         Raises StorageFull and DiskFailed: nothing is left then.
         """
-        with self._all_or_none(spools):
+        with all_or_none(spools, self._minimum_free):
             for spool in spools:
                 spool.move(self.path(spool.stored.sha256))
             self._at_once([spool.sync for spool in spools])
@@ -99,22 +114,13 @@ class ObjectStore:
 
         Raises StorageFull and DiskFailed: nothing is left then.
         """
-        with self._all_or_none(spools):
+        with all_or_none(spools, self._minimum_free):
             folders = {spool.path.parent: None for spool in spools}
-            self._at_once([partial(_sync_folder, folder) for folder in folders])
+            with _sync_errors():
+                self._at_once([partial(sync_folder, folder) for folder in folders])
         for spool in spools:
             spool.kept = True
         return [spool.stored for spool in spools]
-
-    @contextmanager
-    def _all_or_none(self, spools: Sequence[Spool]) -> Iterator[None]:
-        try:
-            with _disk_errors(self._minimum_free):
-                yield
-        except BaseException:
-            for spool in spools:
-                spool.discard()
-            raise
 
     def _at_once(self, syncs: Sequence[Callable[[], None]]) -> None:
         """The file system joins the syncs that wait at the same time."""
@@ -123,15 +129,28 @@ class ObjectStore:
             for sync in syncs[:1]:
                 sync()
         finally:
-            wait(others)
+            if others:
+                wait(others)
         for other in others:
             other.result()
 
     def path(self, sha256: str) -> Path:
         """Where the object of that digest lies, whether it is there or not."""
-        if not _DIGEST.fullmatch(sha256):
+        if not is_digest(sha256):
             raise NotFound("object", sha256)
         return self._objects / sha256[:2] / sha256
+
+    def located(self, sha256: str) -> Path:
+        """The same: here a file needs not be fetched."""
+        return self.path(sha256)
+
+    def held(self, _: Sequence[str]) -> AbstractContextManager[None]:
+        """Nothing here is taken away under who reads it: what a job may read is not let go of."""
+        return nullcontext()
+
+    def has(self, sha256: str) -> bool:
+        """True where the object is there."""
+        return self.path(sha256).exists()
 
     def read(self, sha256: str) -> bytes:
         """The object's bytes; raises NotFound."""
@@ -175,23 +194,12 @@ class ObjectStore:
         for path in self._objects.glob("*/*"):
             with suppress(FileNotFoundError):
                 written_at = path.stat().st_mtime
-                if now - seconds <= written_at <= now - YOUNG_S and _DIGEST.fullmatch(path.name):
+                if now - seconds <= written_at <= now - YOUNG_S and is_digest(path.name):
                     yield path.name
 
     def remove_stale_temporaries(self) -> int:
         """Remove what writers left that died more than an hour ago; returns how many there were."""
-        removed = 0
-        for path in self._temporary.iterdir():
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - YOUNG_S:
-                    path.unlink()
-                    removed += 1
-        return removed
-
-    def _require_space(self, size: int) -> None:
-        free = shutil.disk_usage(self._objects).free
-        if free - size < self._minimum_free:
-            raise StorageFull(free, self._minimum_free)
+        return remove_stale(self._temporary)
 
 
 class Spool:
@@ -216,7 +224,7 @@ class Spool:
         if self._size - self._checked_at > _SPACE_STEP:
             self._require_space(len(view))
             self._checked_at = self._size
-        with _disk_errors(self._minimum_free):
+        with disk_errors(self._minimum_free):
             while view:
                 view = view[self._file.write(view) :]
 
@@ -235,14 +243,17 @@ class Spool:
             # The bytes that are there may be all that is left of an instance that was acknowledged.
             self.sync()
             self.path.replace(final)
+            # Now it is what is left of it, whatever becomes of this request.
+            self.kept = True
         self.path = final
 
     def sync(self) -> None:
-        """Return when the bytes survive a power failure. Raises OSError."""
-        if self.syncing is not None:
-            self.syncing.result()
-        elif not self._file.closed:
-            self.sync_file()
+        """Return when the bytes survive a power failure. Raises DiskFailed."""
+        with _sync_errors():
+            if self.syncing is not None:
+                self.syncing.result()
+            elif not self._file.closed:
+                self.sync_file()
 
     def sync_file(self) -> None:
         """Sync and close the file, in this thread. Raises OSError."""
@@ -251,6 +262,10 @@ class Spool:
         finally:
             self._file.close()
 
+    def close(self) -> None:
+        """It is complete, and needs not survive where it lies."""
+        self._file.close()
+
     def discard(self) -> None:
         """Leave nothing of it, unless it was kept."""
         if self.kept:
@@ -258,13 +273,51 @@ class Spool:
         if self.syncing is not None and not self.syncing.cancel():
             self.syncing.exception()
         self._file.close()
-        with suppress(FileNotFoundError):
+        # What cannot be taken away is swept one day; why it is discarded must not be hidden by that.
+        with suppress(OSError):
             if self.path.stat().st_ino == self._inode:
                 self.path.unlink()
 
 
+def new_spool(folder: Path, size: int, minimum_free: int) -> Spool:
+    """A spool in `folder`; `size`: its least length, if known. Raises StorageFull and DiskFailed."""
+
+    def require_space(size: int) -> None:
+        free = shutil.disk_usage(folder).free
+        if free - size < minimum_free:
+            raise StorageFull(free, minimum_free)
+
+    require_space(size)
+    with disk_errors(minimum_free):
+        return Spool(folder / uuid4().hex, require_space, minimum_free)
+
+
+def remove_stale(folder: Path) -> int:
+    """Remove the spools of writers that died more than an hour ago; returns how many there were."""
+    removed = 0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < time.time() - YOUNG_S:
+                path.unlink()
+                removed += 1
+    return removed
+
+
 @contextmanager
-def _disk_errors(minimum_free: int) -> Iterator[None]:
+def all_or_none(spools: Sequence[Spool], minimum_free: int) -> Iterator[None]:
+    """Where one of them cannot be kept, nothing is left of any. Raises StorageFull and DiskFailed."""
+    try:
+        with disk_errors(minimum_free):
+            yield
+    except BaseException:
+        for spool in spools:
+            spool.discard()
+        raise
+
+
+@contextmanager
+def disk_errors(minimum_free: int) -> Iterator[None]:
+    """What the disk refuses, as our errors. Raises StorageFull and DiskFailed."""
     try:
         yield
     except OSError as error:
@@ -273,13 +326,14 @@ def _disk_errors(minimum_free: int) -> Iterator[None]:
         raise DiskFailed(f"cannot keep an object: {error.strerror}") from error
 
 
+@contextmanager
+def _sync_errors() -> Iterator[None]:
+    """Whatever the reason: the kernel may forget what it could not write, and the next sync succeeds."""
+    try:
+        yield
+    except OSError as error:
+        raise DiskFailed(f"cannot sync an object: {error.strerror}") from error
+
+
 def _sync_file(descriptor: int) -> None:
     os.fdatasync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
