@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # npm comes with Node.js where that is not Debian's own; Debian's package would clash with it.
-PEERS := chromium dcmtk libfaketime openssl orthanc orthanc-dicomweb pixelmed-apps postgresql $(if $(shell command -v npm),,npm)
+PEERS := chromium dcmtk fuse3 haproxy libfaketime libfuse2 openssl orthanc orthanc-dicomweb pixelmed-apps postgresql strace $(if $(shell command -v npm),,npm)
 DOCS_TESTS := $(wildcard tests/docs)
 
 .PHONY: help setup demo viewer test faults check fuzz soak bench peers clean
@@ -36,8 +36,8 @@ viewer: $(READY)  ## what the last demo archived, in OHIF; needs make peers
 test: $(READY)  ## all tests; what lacks its peer is named at the end
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
-faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: each random fault n times, from that seed on
-	FAULT_ROUNDS=$(or $(ROUNDS),10) FAULT_SEED=$(or $(SEED),0) $(BIN)/python -m pytest tests/faults
+faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: each random fault n times, from that seed on; CUTS=n of the power
+	FAULT_ROUNDS=$(or $(ROUNDS),10) FAULT_SEED=$(or $(SEED),0) FAULT_CUTS=$(or $(CUTS),200) $(BIN)/python -m pytest tests/faults
 
 check: $(READY)  ## style, types, layers, and the docs that hold code to account
 	$(BIN)/ruff check .
@@ -81,5 +81,5 @@ $(READY): pyproject.toml constraints.txt
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install pip; }
 	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX_URL),--index-url "$(TORCH_INDEX_URL)") torch
-	$(PIP) install -c constraints.txt -e '.[demo,train,dev]'
+	$(PIP) install -c constraints.txt -e '.[demo,train,ray,dev]'
 	@touch $@

@@ -24,7 +24,8 @@ from rich.console import Console
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dicomnode.store import jobs  # noqa: E402
+from dicomnode.model.room import UNLIMITED_MB, Room, Slot  # noqa: E402
+from dicomnode.store import bundles, jobs, leases, runs, workers  # noqa: E402
 from dicomnode.store.database import Database  # noqa: E402
 from tests.harness.postgres import PostgresServer, postgres_programs, running_postgres  # noqa: E402
 from tests.store.builders import complete_series, new_job  # noqa: E402
@@ -193,18 +194,23 @@ def _copy(tx: object, count: int, state: str) -> None:
 
 
 def _work_ours(url: str, number: int) -> None:
-    database, name = Database(url), f"worker-{number}"
-    with database.read() as tx:
-        jobs.is_due(tx, name)
+    database, name, digest = Database(url), f"worker-{number}", "d"
+    slot = Slot(name, "here", "cpu", Room(1000, UNLIMITED_MB), ("cpu",))
+    with database.begin() as tx:
+        bundles.declare(tx, digest, 0, 0)
+        workers.begin(tx, name, slot)
+        first = leases.next_up(tx, name)
     _wait_for_go()
+    warm = None
     while True:
         with database.begin() as tx:
-            job = jobs.claim(tx, name, 30.0)
+            job = leases.claim(tx, name, 30.0, (), slot, first, warm)
+        warm = digest
         if job is None:
             return
         with database.begin() as tx:
-            jobs.finish(tx, job.lease, [])
-            jobs.add_run(tx, job, name, "done", {})
+            leases.finish(tx, job.lease, [])
+            runs.add(tx, job, name, "done", {})
 
 
 def _procrastinate(url: str) -> procrastinate.App:

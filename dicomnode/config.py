@@ -32,9 +32,14 @@ from dicomnode.model.passcode import require_hashed
 from dicomnode.model.peer import Peer, PeerTLS
 from dicomnode.model.profile import PROFILES, Profile
 from dicomnode.model.queue import Limit, PauseKind
+from dicomnode.model.room import CPU
 
 ENVIRONMENT_PREFIX = "DICOMNODE_"
 SECRET_PREFIX = "DICOMNODE_SECRET_"  # noqa: S105  the name of a variable
+OBJECTS_SECRET = f"{SECRET_PREFIX}OBJECTS"
+"""The secret of `[objects]`; no destination may be called so."""
+FILE_VARIABLE = "DICOMNODE_CONFIG"
+"""Where config.toml is, for processes that others start; no setting."""
 
 
 def _ae_title(value: str) -> str:
@@ -96,6 +101,13 @@ def _network(value: object) -> object:
         raise ValueError(f"is no network such as 10.1.0.0/16 or 10.1.2.3/32, but {value!r}") from None
 
 
+def _amount(value: object) -> object:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise ValueError(f'is neither "auto" nor a whole number from 0 on, but {value!r}')
+
+
+Amount = Annotated[int | Literal["auto"], BeforeValidator(_amount)]
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
 
@@ -128,11 +140,28 @@ File = Annotated[str, AfterValidator(_beside)]
 """A file, relative to config.toml; "" is none."""
 
 
+class ObjectsSection(_Section):
+    """Where the bytes are: in the data folder, or in an S3 store."""
+
+    url: Annotated[str, Field(pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._-]+)*)?$")] = ""
+    endpoint: WebURL | Literal[""] = ""
+    region: Name = "us-east-1"
+    access_key: str = ""
+    secret_file: File = ""
+    ca_file: File = ""
+    path_style: Switch = True
+    timeout_s: Seconds = 10.0
+    copies_gb: Annotated[float, Field(strict=True, gt=0)] = 20.0
+
+
 class AcceptEntry(_Section):
     """A calling AE title and the addresses it may come from."""
 
     ae_title: AETitle
     address: Network
+
+
+THIS_MACHINE = AcceptEntry(ae_title="*", address=IPv4Network("127.0.0.0/8"))
 
 
 class UserEntry(_Section):
@@ -165,7 +194,7 @@ class DimseSection(_Section):
 
     address: Address = IPv4Address("127.0.0.1")
     port: Port = 11112
-    accept: tuple[AcceptEntry, ...] = ()
+    accept: tuple[AcceptEntry, ...] = (THIS_MACHINE,)
     processes: Count = 2
     maximum_associations: Count = 50
     maximum_associations_per_peer: Count = 32
@@ -198,7 +227,7 @@ class WebSection(_Section):
     address: Address = IPv4Address("127.0.0.1")
     port: Port = 8080
     path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)+$")] = "/dicom-web"
-    accept: tuple[AcceptEntry, ...] = ()
+    accept: tuple[AcceptEntry, ...] = (THIS_MACHINE,)
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*]+$")], ...] = ()
     host_names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")], ...] = ()
     processes: Count = 1
@@ -257,14 +286,84 @@ class PriorsSection(_Section):
     limit_s: Seconds = 60.0
 
 
+TorchDevice = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")]
+
+
+class DeviceEntry(_Section):
+    """A device that jobs run on; its slots share it. `torch`: what torch calls it, where not by its name."""
+
+    name: Name
+    slots: Count = 1
+    memory_mb: Annotated[int, Field(strict=True, ge=0)] = 0
+    torch: TorchDevice | Literal[""] = ""
+
+    @model_validator(mode="after")
+    def _is_a_device(self) -> Self:
+        if not self.torch and re.fullmatch("auto|cpu|cuda(:[0-9]+)?", self.name) is None:
+            raise ValueError(f"{self.name!r} is no device of torch's: say which is meant with torch")
+        if self.torch and not self.memory_mb:
+            raise ValueError("a device with torch needs memory_mb: its name is not one that could be asked")
+        if self.name == CPU and self.memory_mb:
+            raise ValueError("the memory of the CPU is that of the machine: workers.memory_mb")
+        return self
+
+    @property
+    def of_torch(self) -> str:
+        """What torch calls it."""
+        return self.torch or self.name
+
+
 class WorkersSection(_Section):
-    """How many jobs run at a time on this machine, and on what."""
+    """How many jobs run at a time, where, and on what."""
 
     slots: Count = 1
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
+    executor: Literal["local", "ray"] = "local"
+    device: TorchDevice = "auto"
+    memory_mb: Annotated[int, Field(strict=True, ge=0)] = 0
+    devices: tuple[DeviceEntry, ...] = ()
     lease_s: Seconds = 30.0
     start_limit_s: Seconds = 120.0
     recycle_after: Count = 100
+
+    @model_validator(mode="after")
+    def _are_told_apart(self) -> Self:
+        names = [entry.name for entry in self.devices]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two devices are called {name!r}")
+        return self
+
+    @property
+    def places(self) -> tuple[DeviceEntry, ...]:
+        """The device of each slot of this machine, in the order of the slots."""
+        devices = self.devices or (DeviceEntry(name=self.device, slots=self.slots),)
+        return tuple(entry for entry in devices for _ in range(entry.slots))
+
+
+class RaySection(_Section):
+    """The Ray cluster where runs happen with `workers.executor = "ray"`, and this machine's part of it."""
+
+    address: Annotated[str, Field(pattern=r"^(.+:[0-9]{1,5})?$")] = ""
+    own_address: Address | Literal[""] = ""
+    token_file: File = ""
+    folder: Annotated[str, Field(max_length=40)] = "/tmp/ray"  # noqa: S108  Ray's own; sockets have short paths
+    cpus: Amount = "auto"
+    gpus: Amount = "auto"
+    memory_mb: Amount = "auto"
+    object_store_mb: Annotated[int, Field(strict=True, ge=80)] = 80
+    slot_cpus: Annotated[float, Field(strict=True, gt=0)] = 1.0
+    slot_gpus: NotNegative = 1.0
+    slot_memory_mb: Amount = "auto"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.address and not (self.own_address and self.token_file):
+            raise ValueError("address needs own_address, where the others reach this machine, and token_file")
+        return self
+
+    @property
+    def is_head(self) -> bool:
+        """True on the machine that the others join."""
+        return self.address.rpartition(":")[0].strip("[]") == str(self.own_address)
 
 
 class JobsSection(_Section):
@@ -396,6 +495,12 @@ class Destination(_Section):
     profile: Name = "generic"
 
     @model_validator(mode="after")
+    def _has_a_secret_of_its_own(self) -> Self:
+        if self.secret_variable == OBJECTS_SECRET:
+            raise ValueError(f"{OBJECTS_SECRET} is the secret of [objects]: call it something else")
+        return self
+
+    @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
         if self.dimse is None and self.web is None:
             raise ValueError("has neither dimse nor web")
@@ -451,12 +556,14 @@ class Config(_Section):
 
     node: NodeSection = NodeSection()
     database: DatabaseSection = DatabaseSection()
+    objects: ObjectsSection = ObjectsSection()
     dimse: DimseSection = DimseSection()
     web: WebSection = WebSection()
     ingest: IngestSection = IngestSection()
     completion: CompletionSection = CompletionSection()
     priors: PriorsSection = PriorsSection()
     workers: WorkersSection = WorkersSection()
+    ray: RaySection = RaySection()
     jobs: JobsSection = JobsSection()
     delivery: DeliverySection = DeliverySection()
     pipelines: PipelinesSection = PipelinesSection()
@@ -501,6 +608,12 @@ class Config(_Section):
             if entry.route and entry.route not in known:
                 hint = _nearest(entry.route, known)
                 raise ValueError(f"a limit is of route {entry.route!r}, which is none{hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_cluster(self) -> Self:
+        if self.workers.executor == "ray" and not self.ray.address:
+            raise ValueError('workers.executor = "ray" needs ray.address')
         return self
 
     @model_validator(mode="after")
@@ -592,6 +705,8 @@ def _overlay(settings: dict[str, Any], environment: Mapping[str, str]) -> None:
     }
     for variable, text in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(SECRET_PREFIX):
+            continue
+        if variable == FILE_VARIABLE:
             continue
         if variable not in known:
             raise ConfigError(

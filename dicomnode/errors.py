@@ -8,7 +8,8 @@
     ├── StoreError
     │   ├── StorageFull          less than the configured free space is left
     │   ├── StorageFailed        the disk or the database refused: nothing was acknowledged
-    │   │   └── DiskFailed       a write or a sync failed: only a restart may trust this disk again
+    │   │   ├── DiskFailed       a write or a sync failed: only a restart may trust this disk again
+    │   │   └── ObjectsAway      the object store elsewhere did not answer, or refused: it may later
     │   └── SchemaMismatch       the database has a schema that this version does not know
     ├── IngestError              an instance that is refused for good
     │   ├── NotDicom             cannot be read as a data set
@@ -57,6 +58,7 @@
     ├── RunError                 one attempt at a job failed
     │   ├── RunTimedOut          over its wall-clock limit; its process group was ended
     │   ├── RunCrashed           the child process died
+    │   ├── RunLost              the machine that ran it, or its process there, is gone
     │   ├── RunCancelled         it was cut: the node stops, or the job is no longer ours
     │   └── RunFailed            the pipeline raised
     ├── InputChanged             a frozen input set is not what the job was made for
@@ -80,7 +82,19 @@ from pathlib import Path
 
 
 class DicomnodeError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Each is the same in another process: its text and its facts go with it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[DicomnodeError], args: tuple[object, ...], facts: dict[str, object]
+) -> DicomnodeError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
 
 
 class ConfigError(DicomnodeError):
@@ -113,6 +127,14 @@ class StorageFailed(StoreError):
 
 class DiskFailed(StorageFailed):
     """A write or a sync failed; what the disk holds is unknown until a restart has looked."""
+
+
+class ObjectsAway(StorageFailed):
+    """The object store did not answer, or refused; says what it was asked for, and no address or key."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(f"the object store did not {what}: {why}")
 
 
 class SchemaMismatch(StoreError):
@@ -427,6 +449,13 @@ class NoSuchWorkItem(NotFound):
         super().__init__("work item", SOPInstanceUID)
 
 
+class NoSuchSubscription(NotFound):
+    """This AE is told of nothing of the kind (PS3.18 11.11.3, 11.12.3)."""
+
+    def __init__(self, ae_title: str) -> None:
+        super().__init__("such subscription of", ae_title)
+
+
 class Gone(NotFound):
     """It was there; retention has removed its bytes."""
 
@@ -473,6 +502,15 @@ class RunOutOfMemory(RunError):
 
 class TooLittleMemory(RunOutOfMemory):
     """Even a frugal run needed more; another attempt would too."""
+
+
+class RunLost(RunError):
+    """The machine of a cluster that ran it, or its process there, is gone, or cannot be reached."""
+
+    code = "RUN_LOST"
+
+    def __init__(self) -> None:
+        super().__init__("the machine that ran it, or its process there, is gone")
 
 
 class RunCancelled(RunError):

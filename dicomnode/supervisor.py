@@ -108,6 +108,18 @@ class Supervisor:
                 process.join()
 
 
+def run_apart(body: Callable[[], int], stop: threading.Event) -> int | None:
+    """Run it once in a process forked from this one; its exit status, None where `stop` came first."""
+    process = _FORK.Process(target=_live, args=(body, os.getpid()))
+    process.start()
+    while process.exitcode is None and not stop.is_set():
+        process.join(0.1)
+    status = process.exitcode
+    process.terminate()
+    process.join()
+    return status
+
+
 def _live(body: Callable[[], int], parent: int) -> None:
     """The life of one forked process. The parent's handlers are not this process's."""
     for number in (signal.SIGTERM, signal.SIGINT):

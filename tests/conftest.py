@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode.store.bucket import BucketSettings
 from tests.harness.postgres import PostgresServer, postgres_programs, running_postgres
+from tests.harness.swift import SwiftServer, running_swift, swift_is_here
 
 NOT_RUN_HERE = "not run here: "
 """A test whose peer is missing skips with a reason that begins so; the summary names each of them."""
@@ -55,6 +57,26 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'test.sqlite3'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[SwiftServer]:
+    """An S3 store that lives as long as the session. Who makes it refuse starts it again."""
+    if not swift_is_here():
+        pytest.skip(f"{NOT_RUN_HERE}OpenStack Swift")
+    with running_swift() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _bucket_names() -> Iterator[str]:
+    return (f"bucket-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def s3_bucket(swift_server: SwiftServer, _bucket_names: Iterator[str]) -> BucketSettings:
+    """An empty bucket of the test's own."""
+    return swift_server.settings(swift_server.make_bucket(next(_bucket_names)))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

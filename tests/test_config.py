@@ -74,6 +74,13 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
         ),
         ("[web]\nport = 0\nprocesses = 2\n", "web: several processes share one port"),
         ('[web]\npath = "dicom-web"\n', "web.path: "),
+        (
+            '[[workers.devices]]\nname = "gpu"\n',
+            "'gpu' is no device of torch's: say which is meant with torch",
+        ),
+        ('[[workers.devices]]\nname = "gpu"\ntorch = "cpu"\n', "a device with torch needs memory_mb"),
+        ('[[workers.devices]]\nname = "cpu"\nmemory_mb = 1\n', "that of the machine: workers.memory_mb"),
+        ('[workers]\ndevices = [{name = "cpu"}, {name = "cpu"}]\n', "two devices are called 'cpu'"),
         ('[web]\ncors_origins = ["*"]\n', "web.cors_origins[1]: "),
     ],
 )

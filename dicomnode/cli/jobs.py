@@ -27,7 +27,7 @@ from dicomnode.services import administration
 app = typer.Typer(help="Jobs: one pipeline on one series.", no_args_is_help=True)
 
 _COLUMNS = (
-    *("ID", "state", "place", "expected", "pipeline", "gen.", "attempt", "reason", "updated"),
+    *("ID", "state", "place", "expected", "pipeline", "version", "gen.", "attempt", "reason", "updated"),
     "SeriesInstanceUID",
 )
 JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, from `jobs list`.")]
@@ -66,7 +66,8 @@ def _row(job: Job, place: Place | None) -> tuple[object, ...]:
         job.state,
         None if place is None else place.place,
         expected(place),
-        job.pipeline,
+        job.pipeline if job.shadow_of is None else f"{job.pipeline}, shadow of {job.shadow_of}",
+        job.pipeline_version,
         job.generation,
         job.attempt,
         reason,

@@ -2,52 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
+from dicomnode.cli import comparing, shadows
+from dicomnode.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    print_json,
+    print_table,
+)
 from dicomnode.cli.pausing import add_pausing
 from dicomnode.config import load_config
 from dicomnode.errors import NotFound
-from dicomnode.installation import open_registry
+from dicomnode.installation import open_registry, open_stores
+from dicomnode.model.manifest import Manifest
 from dicomnode.model.queue import PauseKind
 from dicomnode.pipeline.registry import verify_pipeline
+from dicomnode.services import versions
+from dicomnode.services.versions import Standing
 
 app = typer.Typer(help="Pipelines: the models that are installed.", no_args_is_help=True)
 add_pausing(app, PauseKind.PIPELINE, lambda config: open_registry(config).names())
+for command in (shadows.shadow, comparing.compare, shadows.promote, shadows.rollback):
+    app.command()(command)
 
 
 @app.command("list")
 def list_pipelines(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """List the installed pipelines with their versions and digests."""
-    registry = open_registry(load_config(config))
-    installed = [registry.get(name) for name in registry.names()]
+    """List the versions of each pipeline: which one is active, which run in its shadow, which are idle."""
+    settings = load_config(config)
+    registry = open_registry(settings)
+    standings = versions.describe_versions(open_stores(settings).database, registry)
+    manifests = {each.version: each.manifest for each in registry.all()}
     if as_json:
-        print_json([{**p.manifest.model_dump(mode="json"), "digest": p.digest} for p in installed])
+        print_json([_standing(each, manifests.get(each.version)) for each in standings])
         return
     print_table(
         "Pipelines",
-        ("name", "version", "title", "segments", "digest"),
-        [
-            (
-                p.manifest.pipeline.name,
-                p.manifest.pipeline.version,
-                p.manifest.pipeline.title,
-                ", ".join(segment.name for segment in p.manifest.segment),
-                p.digest[:12],
-            )
-            for p in installed
-        ],
+        ("name", "version", "use", "since", "by", "jobs", "title", "segments", "digest", ""),
+        [_row(each, manifests.get(each.version)) for each in standings],
+    )
+
+
+def _standing(standing: Standing, manifest: Manifest | None) -> dict[str, object]:
+    told = {key: value for key, value in asdict(standing).items() if key != "version"}
+    return {
+        **({} if manifest is None else manifest.model_dump(mode="json")),
+        "name": standing.version.pipeline,
+        "version": standing.version.version,
+        "digest": standing.version.digest,
+        **told,
+    }
+
+
+def _row(standing: Standing, manifest: Manifest | None) -> tuple[object, ...]:
+    share = "" if standing.percent is None else f" {standing.percent:g} %"
+    return (
+        standing.version.pipeline,
+        standing.version.version,
+        f"{standing.use}{share}",
+        standing.since,
+        standing.actor,
+        standing.jobs or None,
+        manifest.pipeline.title if manifest else None,
+        ", ".join(segment.name for segment in manifest.segment) if manifest else None,
+        standing.version.digest[:12],
+        standing.problem,
     )
 
 
 @app.command()
 def verify(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Check each pipeline's manifest, bundle and weights; exit status 1 where something is wrong."""
+    """Check the manifest, bundle and weights of each version; exit status 1 where something is wrong."""
     registry = open_registry(load_config(config))
-    problems = {name: verify_pipeline(registry.get(name)) for name in registry.names()}
+    problems = {
+        f"{each.version.pipeline} {each.version.version}": verify_pipeline(each) for each in registry.all()
+    }
     if as_json:
         print_json(problems)
     else:
@@ -63,6 +98,7 @@ def run(
     pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")],
     folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="One series of DICOM files.")],
     out: Annotated[Path, typer.Option(help="Where the results are written.")],
+    version: Annotated[str | None, typer.Option(help="Its version; the latest where not given.")] = None,
     profile: Annotated[str, typer.Option(help="The form, as of a destination.")] = "generic",
     device: Annotated[str | None, typer.Option(help="Instead of the setting workers.device.")] = None,
     prior: Annotated[
@@ -80,7 +116,8 @@ def run(
     if form is None:
         raise NotFound("profile", profile)
     priors = [_prior(text) for text in prior or ()]
-    written = run_folder(settings, open_registry(settings).get(pipeline), folder, out, device, form, priors)
+    found = open_registry(settings).get(pipeline, version)
+    written = run_folder(settings, found, folder, out, device, form, priors)
     for path in written.left_out:
         typer.echo(f"left out, for it is no DICOM file: {path}", err=True)
     if as_json:

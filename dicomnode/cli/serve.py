@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption
-from dicomnode.config import load_config
 from dicomnode.model.role import Role
 
 
@@ -20,5 +19,5 @@ def serve(
     # Imported here: the other commands answer without loading what only the node needs.
     from dicomnode import node
 
-    status = node.serve(config) if role is None else node.run_role(load_config(config), role, slot)
+    status = node.serve(config) if role is None else node.serve_role(config, role, slot)
     raise typer.Exit(status)

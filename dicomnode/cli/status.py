@@ -17,9 +17,13 @@ from dicomnode.cli.common import (
     shown,
     stores_of,
 )
-from dicomnode.config import load_config
-from dicomnode.errors import NotFound
+from dicomnode.config import Config, load_config
+from dicomnode.errors import ConfigError, NotFound, ObjectsAway
+from dicomnode.installation import open_registry
 from dicomnode.services import administration
+from dicomnode.services.versions import missing_versions
+from dicomnode.store.database import Database
+from dicomnode.store.object_store import Objects
 
 Asked = Annotated[
     str | None,
@@ -36,11 +40,14 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Say where studies are: received, complete, routed, run, delivered."""
-    database, settings = stores_of(config).database, load_config(config)
+    stores, settings = stores_of(config), load_config(config)
+    database = stores.database
     counts = administration.describe_all(database, [each.name for each in settings.destination])
     studies = administration.describe_studies(database, what, limit, settings.limits)
     if what is not None and not studies:
         raise NotFound("study", what)
+    counts["pipelines"] = _pipelines(database, settings)
+    counts["objects"] = _objects(stores.objects)
     if as_json:
         print_json({**counts, "list": studies})
         return
@@ -49,6 +56,23 @@ def status(
         out.print(_summary(counts))
     for study in studies:
         out.print(_study(study))
+
+
+def _pipelines(database: Database, settings: Config) -> list[str]:
+    """What is wrong with the versions that are needed; a folder that cannot be read hides nothing else."""
+    try:
+        return missing_versions(database, open_registry(settings))
+    except ConfigError as error:
+        return [f"pipelines: {problem}" for problem in error.problems]
+
+
+def _objects(objects: Objects) -> dict[str, str]:
+    """Which object store it is, and why it cannot be used now."""
+    try:
+        objects.check()
+    except ObjectsAway as error:
+        return {"place": objects.place_name, "away": error.why}
+    return {"place": objects.place_name, "away": ""}
 
 
 def _summary(counts: dict[str, Any]) -> str:
@@ -64,11 +88,21 @@ def _summary(counts: dict[str, Any]) -> str:
         f"since {shown(each['at'])}: {shown(each['reason']) or 'no reason was given'}\n"
         for each in counts["paused"]
     ]
+    pipelines = [f"{shown(problem)}\n" for problem in counts["pipelines"]]
+    objects = counts["objects"]
+    away = f"; it cannot be used now: {shown(objects['away'])}" if objects["away"] else ""
+    of_shadows = counts["shadow_jobs"]
+    shadows = f"  ·  in shadows: {states(of_shadows)}" if of_shadows else ""
+    devices = [
+        f"{shown(each['name'])} of {shown(each['host'])}: {each['held_mb']} of {each['memory_mb']} MB held\n"
+        for each in counts["devices"]
+    ]
     return (
         f"studies: {counts['studies']}  ·  series: {counts['series']}, {counts['series_open']} still arriving"
         f"  ·  instances: {counts['instances']}\n"
-        f"jobs: {states(counts['jobs'])}\ndeliveries: {states(counts['deliveries'])}\n"
-        f"announcements: {states(counts['announcements'])}\n" + "".join([*stranded, *paused])
+        f"jobs: {states(counts['jobs'])}{shadows}\ndeliveries: {states(counts['deliveries'])}\n"
+        f"announcements: {states(counts['announcements'])}\n"
+        f"objects: {shown(objects['place'])}{away}\n" + "".join([*stranded, *paused, *pipelines, *devices])
     )
 
 
@@ -118,6 +152,8 @@ def _job(branch: Tree, job: dict[str, Any]) -> None:
         _line(
             f"job {job['id']}: {job['state']}",
             ("", job["pipeline"]),
+            ("", job["pipeline_version"]),
+            ("shadow of job", job["shadow_of"]),
             ("attempt", job["attempt"]),
             ("", ": ".join(filter(None, (job["reason_code"], job["reason"])))),
             ("since", job["updated_at"]),

@@ -37,8 +37,34 @@ def list_workers(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = Fa
         return
     print_table(
         "Workers",
-        ("name", "state", "job", "since"),
-        [(worker.name, _state(worker), worker.job_id, worker.since) for worker in found],
+        ("name", "state", "job", "since", "device", "model", "MB", "MB of device"),
+        [
+            (
+                worker.name,
+                _state(worker),
+                worker.job_id,
+                worker.since,
+                worker.device,
+                worker.pipeline,
+                worker.held_mb,
+                worker.held_device_mb,
+            )
+            for worker in found
+        ],
+    )
+
+
+@app.command("devices")
+def list_devices(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List what workers run on: memory in MB, and what jobs and warm models hold of it."""
+    found = administration.find_devices(stores_of(config).database)
+    if as_json:
+        print_json([{**asdict(device), "free_mb": device.free_mb} for device in found])
+        return
+    print_table(
+        "Devices",
+        ("machine", "device", "memory", "held", "free"),
+        [(each.host, each.name, each.memory_mb, each.held_mb, each.free_mb) for each in found],
     )
 
 

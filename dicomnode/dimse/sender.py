@@ -187,7 +187,7 @@ def _send_one(
         raise AssociationFailed("the association was lost")
     try:
         item = _form(instance, pair[1])
-    except UNREADABLE as error:
+    except (OSError, *UNREADABLE) as error:
         return DimseError(f"the file cannot be sent: {type(error).__name__}")
     try:
         with requesting():

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from dicomnode.errors import IllegalTransition
+from dicomnode.model.version import Version
 
 
 class JobState(StrEnum):
@@ -81,6 +82,10 @@ AWAITS_PRIORS = "AWAITS_PRIORS"
 """Why a job is held until the priors that its pipeline asks for are here, or the time for them is over."""
 
 
+TOO_LARGE = "TOO_LARGE"
+"""Why a job is held that no device of any machine has the memory for."""
+
+
 def advance(state: JobState, event: JobEvent) -> JobState:
     """The state after `event`; raises IllegalTransition where the table has no such edge."""
     try:
@@ -118,6 +123,10 @@ def head_start_s(priority: Priority, deadline_s: float | None) -> float:
     return own if deadline_s is None else max(own, HEAD_START_S[Priority.STAT] - deadline_s)
 
 
+SHADOW_BEHIND_S = 10 * 365 * 86_400.0
+"""So many seconds later than it came a shadow counts as come: behind every other, however long it waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to work on one row until it expires; `fence` grows with each claim."""
@@ -130,7 +139,8 @@ class Lease:
 class NewJob:
     """A job to be inserted: one pipeline on one frozen input set.
 
-    `priors`: what is sought for it before it may run.
+    `priors`: what is sought for it before it may run. `shadow_of`: the job beside which it runs, only to be
+    compared with it.
     """
 
     key: str
@@ -148,11 +158,22 @@ class NewJob:
     held_reason: str | None
     deadline_s: float | None
     priors: tuple[str, ...] = ()
+    shadow_of: int | None = None
+
+    @property
+    def head_start_s(self) -> float:
+        """So many seconds earlier than it came it counts as come."""
+        if self.shadow_of is not None:
+            return -SHADOW_BEHIND_S
+        return head_start_s(self.priority, self.deadline_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A row of the job table as it was read."""
+    """A row of the job table as it was read.
+
+    `shadow_of` is the job beside which it runs: what it makes is compared with that job's, and goes nowhere.
+    """
 
     id: int
     key: str
@@ -176,6 +197,12 @@ class Job:
     deadline_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    shadow_of: int | None = None
+
+    @property
+    def version(self) -> Version:
+        """The bundle that it is pinned to."""
+        return Version(self.pipeline, self.pipeline_version, self.pipeline_digest)
 
     @property
     def lease(self) -> Lease:

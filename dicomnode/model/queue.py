@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from heapq import heappop, heappush
@@ -17,6 +17,9 @@ class PauseKind(StrEnum):
     ROUTE = "route"
     WORKER = "worker"
 
+
+OVERTAKING_S = 10.0
+"""A job can be overtaken by others of a warm model that come within this time, and by no more."""
 
 Lane: TypeAlias = tuple[PauseKind, str]
 """The jobs of one pipeline, or of one route."""
@@ -44,13 +47,43 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """A worker that is there, whether it is drained, and the job that it works on."""
+    """A worker that is there, whether it is drained, and the job that it works on.
+
+    `held_mb` and `held_device_mb`: what it holds of its machine's and its device's memory, in MB, for the job
+    or for the model of `pipeline` that it keeps warm.
+    """
 
     name: str
     since: datetime
     seen_at: datetime
     draining: bool
     job_id: int | None
+    device: str = ""
+    pipeline: str | None = None
+    held_mb: int = 0
+    held_device_mb: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job that waits: its bundle, the rank of its priority, and when it counts as come.
+
+    `waited_s`: for so long it could have been claimed.
+    """
+
+    digest: str
+    rank: int
+    urgent_at: datetime
+    waited_s: float
+
+    def overtaken_by(self, digest: str | None) -> Waiting | None:
+        """The jobs that a slot with the model of that bundle takes first: as urgent, and come a moment later.
+
+        None where this one is of the same bundle, or there is no model.
+        """
+        if digest is None or digest == self.digest:
+            return None
+        return replace(self, digest=digest, urgent_at=self.urgent_at + timedelta(seconds=OVERTAKING_S))
 
 
 @dataclass(frozen=True, slots=True)

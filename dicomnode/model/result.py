@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from os import PathLike
 
 
 class ResultRole(StrEnum):
@@ -25,19 +26,6 @@ class ResultRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class EncodedResult:
-    """One result instance as the bytes of a DICOM file (PS3.10)."""
-
-    role: ResultRole
-    StudyInstanceUID: str
-    SeriesInstanceUID: str
-    SOPClassUID: str
-    SOPInstanceUID: str
-    TransferSyntaxUID: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class ResultReference:
     """A result of an earlier run: enough to name it as a predecessor, or to withdraw it."""
 
@@ -49,10 +37,30 @@ class ResultReference:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultInstance(ResultReference):
+    """One result instance without its bytes, which are in the object store."""
+
+    TransferSyntaxUID: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedResult(ResultInstance):
+    """One result instance as the bytes of a DICOM file (PS3.10)."""
+
+    data: bytes
+
+    @property
+    def instance(self) -> ResultInstance:
+        """The same without its bytes."""
+        reference = (self.role, self.StudyInstanceUID, self.SeriesInstanceUID, self.SOPClassUID)
+        return ResultInstance(*reference, self.SOPInstanceUID, self.TransferSyntaxUID)
+
+
+@dataclass(frozen=True, slots=True)
 class OutgoingInstance:
-    """A stored file to be sent as it is."""
+    """A stored file to be sent as it is; opened when it is sent, and perhaps fetched then."""
 
     SOPClassUID: str
     SOPInstanceUID: str
     TransferSyntaxUID: str
-    path: str
+    path: str | PathLike[str]

@@ -12,3 +12,4 @@ class Role(StrEnum):
     WEB = "web"
     ENGINE = "engine"
     WORKER = "worker"
+    RAY = "ray"

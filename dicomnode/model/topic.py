@@ -18,5 +18,7 @@ class Topic(StrEnum):
     """A job can be claimed."""
     LEASE = "lease"
     """A lease was taken away from the worker that held it."""
+    ROOM = "room"
+    """A worker was asked to end the model that it keeps warm."""
     DELIVERY = "delivery"
     """A result is to be sent."""

@@ -27,6 +27,8 @@ from dicomnode.pipeline.registry import INFERENCE
 
 WINDOWS = "sw_batch_size"
 """What MONAI's sliding-window inferers call the number of windows that go through the network at once."""
+CONTEXT_MB = 600
+"""What CUDA itself takes of a GPU for each process, which torch does not count."""
 _FILES = (LoadImage, LoadImaged, SaveImage, SaveImaged)
 
 
@@ -71,6 +73,13 @@ class Bundle:
         """From the next run on: one sliding window at a time, or as many as the bundle asks for."""
         if self._windows is not None:
             setattr(self._inferer, WINDOWS, 1 if frugal else self._windows)
+
+    @property
+    def gpu_memory_mb(self) -> int | None:
+        """The most that this process held of its GPU so far, in MB (10⁶ bytes); None where it has none."""
+        if self.device.type != "cuda":
+            return None
+        return CONTEXT_MB + math.ceil(torch.cuda.max_memory_reserved(self.device) / 1_000_000)
 
     def run(self, volume: Volume, priors: Mapping[str, Volume], on_stage: Callable[[str], None]) -> Answer:
         """Run over one volume, with priors beside it under their names.

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from dicomnode.pipeline.bundle import Answer, Bundle
 
 
+_NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""As CUDA and its libraries say it, where torch has no exception for it."""
+
+
 class _Pipes:
     def __init__(self, orders: BinaryIO, replies: BinaryIO) -> None:
         self._orders, self._replies = orders, replies
@@ -114,7 +118,7 @@ def _serve(
     measured = time.monotonic()
     done = _done(volume, answer, manifest, scratch, on_stage)
     timings = {"decode": decoding, **answer.timings, "measure": time.monotonic() - measured}
-    pipes.say(done.model_copy(update={"timings": timings}))
+    pipes.say(done.model_copy(update={"timings": timings, "gpu_memory_mb": bundle.gpu_memory_mb}))
 
 
 def _decode(of: Request | PriorPaths, manifest: Manifest, on_stage: Callable[[str], None]) -> Volume:
@@ -192,9 +196,21 @@ def _fail(pipes: _Pipes, place: _Place, error: Exception) -> NoReturn:
     last = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "nowhere"
     name, problem = (error.name, error.problem) if isinstance(error, AnswerError) else ("", None)
     where = f"{place.stage} ({last})"[:300]
-    pipes.say(Failed(error=type(error).__name__[:300], where=where, name=name, problem=problem))
+    kind = "MemoryError" if _ran_out_of_memory(error) else type(error).__name__[:300]
+    pipes.say(Failed(error=kind, where=where, name=name, problem=problem))
     # Not sys.exit: a thread that the bundle left behind would keep the process.
     os._exit(1)
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+    """True where that is why: MONAI raises errors of its own from those of its transforms."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

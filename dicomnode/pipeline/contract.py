@@ -108,7 +108,10 @@ class Mark(_Message):
 
 
 class Done(_Message):
-    """The label map and the maps are written; what else was found, and the seconds of each stage."""
+    """The label map and the maps are written; what else was found, and the seconds of each stage.
+
+    `gpu_memory_mb`: the most that this process held of a GPU so far.
+    """
 
     kind: Literal["done"] = "done"
     statistics: dict[str, Statistics]
@@ -116,6 +119,7 @@ class Done(_Message):
     marks: Annotated[tuple[Mark, ...], Field(max_length=MOST_MARKS)] = ()
     answers: dict[str, Text] = {}
     timings: dict[Stage, Seconds]
+    gpu_memory_mb: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
 
 
 Problem = Literal["absent", "off_grid", "fractions", "no_labels", "no_number", "no_points", "no_probability"]

@@ -1,12 +1,16 @@
-"""How much memory a child and all that it started hold."""
+"""How much memory a child and all that it started hold, and how much there is."""
 
 from __future__ import annotations
 
 import contextlib
+import re
+from pathlib import Path
 
 import psutil
 
 _MB = 1_000_000
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def held_mb(pid: int) -> float:
@@ -21,6 +25,28 @@ def held_mb(pid: int) -> float:
             with contextlib.suppress(psutil.NoSuchProcess):
                 held += _held(process)
     return held / _MB
+
+
+def peak_mb(pid: int) -> int:
+    """The most that each of them ever held, in MB; 0 where they are gone."""
+    most = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(pid)
+        for process in (leader, *leader.children(recursive=True)):
+            with contextlib.suppress(OSError):
+                status = Path("/proc", str(process.pid), "status").read_text(
+                    encoding="ascii", errors="replace"
+                )
+                most += sum(map(int, _PEAK.findall(status)))
+    return most * 1024 // _MB
+
+
+def total_mb() -> int:
+    """What this machine has, or what the control group of this process may have of it, in MB."""
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):
+        total = min(total, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
+    return int(total // _MB)
 
 
 def _held(process: psutil.Process) -> int:

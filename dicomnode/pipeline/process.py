@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from dicomnode.errors import RunCancelled, RunCrashed, RunFailed, RunOutOfMemory, RunTimedOut
 from dicomnode.pipeline.contract import LONGEST_LINE, Order, ProtocolError, Reply, decode_reply, encode
-from dicomnode.pipeline.memory import held_mb
+from dicomnode.pipeline.memory import held_mb, peak_mb
 
 LOOK_S = 0.2
 """How often a wait looks whether it was cancelled."""
@@ -71,6 +72,11 @@ class ChildProcess:
     def pid(self) -> int:
         """The process id, which is the id of its group too."""
         return self._process.pid
+
+    @property
+    def peak_mb(self) -> int:
+        """The most memory that it and what it started held, in MB; not the machine's, but never more."""
+        return min(peak_mb(self.pid), math.ceil(self._memory_mb))
 
     @property
     def alive(self) -> bool:

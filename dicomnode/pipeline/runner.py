@@ -12,9 +12,10 @@ from pathlib import Path
 import structlog
 
 import dicomnode
-from dicomnode.errors import PipelineChanged, Refused, RunFailed, RunOutOfMemory
+from dicomnode.errors import PipelineChanged, Refused, RunError, RunFailed, RunOutOfMemory
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.model.room import Peak
 from dicomnode.pipeline.contract import (
     PRED,
     PROBLEMS,
@@ -39,9 +40,6 @@ log = structlog.get_logger()
 STDERR = "stderr.log"
 """What the last child wrote; in the scratch folder, never in the node's log."""
 
-_OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
-"""The exceptions of torch and of Python that say so."""
-
 VolumeFacts = Mapping[str, object]
 
 
@@ -61,6 +59,7 @@ class RunOutcome:
     findings: Findings
     timings: Mapping[str, float]
     volume_facts: VolumeFacts
+    peak: Peak
 
 
 class Runner:
@@ -168,7 +167,7 @@ class Runner:
 
     def _greet(self, reply: Reply) -> None:
         if isinstance(reply, Failed):
-            raise RunFailed(reply.error, reply.where)
+            raise _failure(reply)
         if not isinstance(reply, Ready):
             raise RunFailed("ProtocolError", "start")
         name = self.pipeline.manifest.pipeline.name
@@ -202,7 +201,8 @@ class Runner:
         if not isinstance(done, Done):
             raise RunFailed("ProtocolError", "answer")
         findings = checked_findings(done, self._own, geometry, self.pipeline.manifest)
-        return RunOutcome(findings, {str(stage): seconds for stage, seconds in done.timings.items()}, facts)
+        timings = {str(stage): seconds for stage, seconds in done.timings.items()}
+        return RunOutcome(findings, timings, facts, Peak(child.peak_mb, done.gpu_memory_mb))
 
     @property
     def _warm(self) -> ChildProcess:
@@ -216,10 +216,8 @@ class Runner:
             log.debug("run.stage", stage=reply.stage)
         if isinstance(reply, RefusedReply):
             raise Refused(reply.code, reply.reason)
-        if isinstance(reply, Failed) and reply.error in _OUT_OF_MEMORY:
-            raise RunOutOfMemory(f"no memory was left in {reply.where}")
         if isinstance(reply, Failed):
-            raise RunFailed(reply.error, reply.where, self._explained(reply))
+            raise _failure(reply, self._explained(reply))
         return reply
 
     def _explained(self, failed: Failed) -> str:
@@ -230,6 +228,12 @@ class Runner:
         if failed.problem is None or failed.name not in declared:
             return ""
         return f"{failed.name} {PROBLEMS[failed.problem]}"
+
+
+def _failure(failed: Failed, why: str = "") -> RunError:
+    if failed.error == "MemoryError":
+        return RunOutOfMemory(f"no memory was left in {failed.where}")
+    return RunFailed(failed.error, failed.where, why)
 
 
 def _request(

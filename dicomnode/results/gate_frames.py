@@ -114,7 +114,7 @@ def read_frames(ds: Dataset, geometry: Geometry, headers: Sequence[Dataset]) -> 
     }
     places = [numbers_of(header, "ImagePositionPatient", 3) for header in headers]
     frames = []
-    for source, segment, position in _told(ds):
+    for source, segment, position in frames_told(ds):
         index = index_of.get(source)
         if index is None:
             raise GateFailed("a frame has a source that is no plane of the findings")
@@ -162,7 +162,7 @@ def _distance(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return max(abs(our - their) for our, their in zip(ours, theirs, strict=True))
 
 
-def _told(ds: Dataset) -> Iterator[tuple[Source, int | None, tuple[float, ...] | None]]:
+def frames_told(ds: Dataset) -> Iterator[tuple[Source, int | None, tuple[float, ...] | None]]:
     """What each frame says of itself. Equal bytes say the same: each group is read once, however many frames
     have it, so that 30,000 frames do not become as many data sets."""
     known: dict[bytes, Any] = {}

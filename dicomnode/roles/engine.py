@@ -22,6 +22,7 @@ from dicomnode.pipeline.registry import Registry
 from dicomnode.roles.watching import ARRIVING_S, LOOK_S, watch_disk
 from dicomnode.services.availability import AvailabilityService
 from dicomnode.services.commitment import CommitmentProvider
+from dicomnode.services.comparison import ComparisonService
 from dicomnode.services.completion import CompletionService
 from dicomnode.services.delivery import tell_stranded
 from dicomnode.services.destinations import courier_for
@@ -30,6 +31,7 @@ from dicomnode.services.evidence_source import archive_of
 from dicomnode.services.expiry import expire_leases, follow_clock
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.notices import NoticeService
+from dicomnode.services.placement import place
 from dicomnode.services.prior_source import prior_archive_of
 from dicomnode.services.priors import PriorService
 from dicomnode.services.repeating import Pace, repeat
@@ -120,14 +122,16 @@ def _breathe(ticks: Sequence[Callable[[], int]]) -> bool:
 
 
 def _works(config: Config, stores: Stores, stop: threading.Event, waking: Waking) -> list[Work]:
-    """Reports to peers, making room, and a clock that is set back."""
+    """Reports to peers, making room, what shadows made, and a clock that is set back."""
     provider = CommitmentProvider(stores.database, stores.objects, config.delivery)
     unconfirmable = [entry.name for entry in config.destination if entry.confirm == "none"]
     retention = RetentionService(stores.database, stores.objects, config.retention, unconfirmable)
     return [
         ("clock", partial(follow_clock, stores.database), waking.bell(), LOOK_S),
+        ("placement", partial(place, stores.database, open_registry(config)), waking.bell(), LOOK_S),
         ("commitment", partial(provider.tick, partial(_report, config)), waking.bell(), _TOLD_S),
         ("retention", retention.tick, waking.bell(), config.retention.interval_s),
+        ("comparison", ComparisonService(stores.database, stores.objects).tick, waking.bell(), LOOK_S),
         ("availability", partial(_availability(config, stores).tick, stop.is_set), waking.bell(), LOOK_S),
     ]
 

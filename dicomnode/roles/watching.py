@@ -43,7 +43,12 @@ def listener_name(config: Config) -> str:
 
 def worker_name(config: Config, process: str) -> str:
     """What an administrator calls a worker: the same after a restart, another on every machine."""
-    return f"{process}@{socket.gethostname()[:40]}-{_place(config)[:4]}"
+    return f"{process}@{machine_name(config)}"
+
+
+def machine_name(config: Config) -> str:
+    """Whose memory its workers share."""
+    return f"{socket.gethostname()[:40]}-{_place(config)[:4]}"
 
 
 def _place(config: Config) -> str:

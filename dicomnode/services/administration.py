@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
+from dicomnode.errors import IllegalTransition
 from dicomnode.model.delivery import DeliveryState
 from dicomnode.model.job import AWAITS_PRIORS, Job, JobEvent, JobState, advance
 from dicomnode.model.prior import PRIOR_MISSING, waiting_for
 from dicomnode.model.queue import Limit, Pause, PauseKind, Place, WorkerStatus, forecast
+from dicomnode.model.room import DeviceStatus
 from dicomnode.pipeline.registry import Registry
 from dicomnode.services.frozen_input import freeze
-from dicomnode.services.routing import input_digest, new_job
+from dicomnode.services.new_job import new_job
+from dicomnode.services.routing import input_digest
+from dicomnode.services.versions import active_version, priors_of
 from dicomnode.store import (
     audit,
     catalog,
+    comparisons,
     completions,
     deliveries,
     jobs,
@@ -22,6 +27,7 @@ from dicomnode.store import (
     pauses,
     priors,
     queue,
+    room,
     workers,
 )
 from dicomnode.store.database import Database
@@ -41,11 +47,12 @@ def describe_job(database: Database, job_id: int) -> tuple[Job, Record]:
 
 
 def retry_job(database: Database, registry: Registry, job_id: int, actor: str) -> None:
-    """Raises NotFound, IllegalTransition."""
+    """With the version that is active now; a shadow with its own. Raises NotFound, IllegalTransition."""
     with database.begin() as tx:
         old = jobs.get(tx, job_id)
-        pipeline = registry.get(old.pipeline)
-        jobs.retry(tx, job_id, pipeline.manifest.pipeline.version, pipeline.digest, actor)
+        version = old.version if old.shadow_of else active_version(tx, registry, old.pipeline)
+        jobs.retry(tx, job_id, version.version, version.digest, actor)
+        comparisons.forget(tx, job_id)
         if old.reason_code == PRIOR_MISSING:
             priors.seek_again(tx, job_id)
         if sought := priors.sought(tx, job_id):
@@ -80,12 +87,15 @@ def cancel_job(database: Database, job_id: int, reason: str, actor: str) -> None
 def rerun_job(database: Database, registry: Registry, job_id: int, actor: str) -> int:
     """Do the work of a settled job once more, as a new generation; the new job's id.
 
-    It runs with the pipeline as it is installed now, and its results replace those of the earlier one.
+    It runs with the version that is active now, and its results replace those of the earlier one.
     Raises NotFound, IllegalTransition, SeriesOpen.
     """
     with database.begin() as tx:
         old = jobs.get(tx, job_id)
+        if old.shadow_of is not None:
+            raise IllegalTransition("shadow", JobEvent.RERUN)
         advance(old.state, JobEvent.RERUN)
+        version = active_version(tx, registry, old.pipeline)
         completion = completions.complete_again(tx, old.series_id, f"job {job_id} is done once more")
         instances = catalog.input_set(tx, completion.series_id, completion.generation)
         older = (completion.series_id, completion.generation, old.pipeline)
@@ -94,11 +104,12 @@ def rerun_job(database: Database, registry: Registry, job_id: int, actor: str) -
         new = new_job(
             completion,
             input_digest(instances),
-            registry.get(old.pipeline),
+            version,
             route=old.route,
             priority=old.priority,
             send_to=old.send_to,
             notify=old.notify,
+            priors=priors_of(registry, version),
         )
         again = jobs.add(tx, new)
         note = f"job {job_id} once more"
@@ -132,6 +143,12 @@ def find_workers(database: Database) -> list[WorkerStatus]:
         return workers.find(tx)
 
 
+def find_devices(database: Database) -> list[DeviceStatus]:
+    """The devices that workers run on: `cpu` is each machine's own memory."""
+    with database.read() as tx:
+        return room.devices(tx)
+
+
 def describe_queue(database: Database, limits: Sequence[Limit]) -> dict[int, Place]:
     """The place of each job that waits or runs, and when its results can be expected."""
     with database.read() as tx:
@@ -158,6 +175,7 @@ def describe_all(database: Database, destinations: Collection[str]) -> Record:
             **overview.counts(tx),
             "stranded": deliveries.stranded(tx, destinations),
             "paused": [asdict(pause) for pause in pauses.find(tx)],
+            "devices": [asdict(device) for device in room.devices(tx)],
         }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TypeAlias
 
+from dicomnode.model.room import Slot
 from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.store import listeners, workers
 from dicomnode.store.database import Database, Transaction
@@ -21,12 +23,13 @@ def listening(database: Database, name: str) -> AbstractContextManager[None]:
     return _attending(database, name, listeners.begin, listeners.tell, listeners.end, listeners.TELL_S)
 
 
-def working(database: Database, name: str) -> AbstractContextManager[None]:
+def working(database: Database, name: str, slot: Slot | None = None) -> AbstractContextManager[None]:
     """While the block runs, the worker of that name is there: it can be drained, and forecasts count it.
 
-    Raises StorageFailed at its ends.
+    With a `slot`, its device is there, too, and what it holds is seen. Raises StorageFailed at its ends.
     """
-    return _attending(database, name, workers.begin, workers.tell, workers.end, workers.TELL_S)
+    begin, tell = partial(workers.begin, slot=slot), partial(workers.tell, slot=slot)
+    return _attending(database, name, begin, tell, workers.end, workers.TELL_S)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.services.patience import CHECK_AGAIN_S, retry_wait_s
 from dicomnode.store import commitments, deliveries
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ ReportTo = Callable[[str, CommitmentReport], None]
 class CommitmentProvider:
     """Answers peers that ask us to keep what they sent; safe to call from several threads at once."""
 
-    def __init__(self, database: Database, objects: ObjectStore, settings: DeliverySection) -> None:
+    def __init__(self, database: Database, objects: Objects, settings: DeliverySection) -> None:
         self._database, self._objects, self._settings = database, objects, settings
         self._replies = ThreadPoolExecutor(SAME_ASSOCIATION_REPORTS, "commitment")
 
@@ -140,7 +140,8 @@ class CommitmentProvider:
         of_class = [sha256 for SOPClassUID, sha256 in held if SOPClassUID == reference.SOPClassUID]
         if not of_class:
             return FailureReason.CLASS_INSTANCE_CONFLICT
-        if not any(map(self._objects.intact, of_class)):
+        # A copy that is right is no promise where the store itself has lost the object.
+        if not any(self._objects.has(sha256) and self._objects.intact(sha256) for sha256 in of_class):
             log.error("commitment.object_lost", sha256=of_class[0])
             return FailureReason.NO_SUCH_OBJECT_INSTANCE
         return None
@@ -159,7 +160,7 @@ class ConfirmByCommitment:
     def __init__(
         self,
         database: Database,
-        objects: ObjectStore,
+        objects: Objects,
         destination: str,
         ask: Ask,
         settings: DeliverySection,
@@ -176,7 +177,7 @@ class ConfirmByCommitment:
                 self._destination,
                 CHECK_AGAIN_S,
                 self._settings.backoff_limit_s,
-                lambda sha256: str(self._objects.path(sha256)),
+                self._objects.located,
                 ASKED_AT_ONCE,
             )
             sent = [

@@ -13,7 +13,7 @@ from dicomnode.model.delivery import Delivery
 from dicomnode.services.patience import CHECK_AGAIN_S, retry_wait_s
 from dicomnode.store import deliveries
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ class ConfirmByListing:
     def __init__(
         self,
         database: Database,
-        objects: ObjectStore,
+        objects: Objects,
         destination: str,
         listed: Listed,
         settings: DeliverySection,
@@ -43,7 +43,7 @@ class ConfirmByListing:
                 self._destination,
                 CHECK_AGAIN_S,
                 self._settings.backoff_limit_s,
-                lambda sha256: str(self._objects.path(sha256)),
+                self._objects.located,
             )
         for (study, series), group in groupby(
             claimed, key=lambda delivery: (delivery.StudyInstanceUID, delivery.SeriesInstanceUID)

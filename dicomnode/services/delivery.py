@@ -16,7 +16,7 @@ from dicomnode.services.heartbeat import Heartbeat
 from dicomnode.services.patience import retry_wait_s
 from dicomnode.store import deliveries
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class Courier:
     def __init__(
         self,
         database: Database,
-        objects: ObjectStore,
+        objects: Objects,
         destination: str,
         transport: Transport,
         settings: DeliverySection,
@@ -75,12 +75,9 @@ class Courier:
                 deliveries.hand_back(tx, delivery.lease)
         self._in_hand.clear()
 
-    def _path_of(self, sha256: str) -> str:
-        return str(self._objects.path(sha256))
-
     def _send_due(self, stopped: Callable[[], bool]) -> int:
         with self._database.begin() as tx:
-            claimed = deliveries.claim(tx, self._destination, self._settings.lease_s, self._path_of)
+            claimed = deliveries.claim(tx, self._destination, self._settings.lease_s, self._objects.located)
         if not claimed:
             return 0
         self._in_hand = {delivery.instance.SOPInstanceUID: delivery for delivery in claimed}
@@ -89,10 +86,13 @@ class Courier:
             if (delivery := self._in_hand.pop(instance.SOPInstanceUID, None)) is not None:
                 self._settle(delivery, error)
 
-        with Heartbeat(lambda: self._extend(claimed), self._settings.lease_s / 3):
-            intact = [delivery for delivery in claimed if self._is_intact(delivery)]
-            self._transport.send([delivery.instance for delivery in intact], settle, stopped)
-        self.hand_back()
+        try:
+            with Heartbeat(lambda: self._extend(claimed), self._settings.lease_s / 3):
+                intact = [delivery for delivery in claimed if self._is_intact(delivery)]
+                self._transport.send([delivery.instance for delivery in intact], settle, stopped)
+        finally:
+            # Where the object store is away, it is not the destination's fault.
+            self.hand_back()
         return len(claimed)
 
     def _is_intact(self, delivery: Delivery) -> bool:

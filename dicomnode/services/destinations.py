@@ -19,12 +19,12 @@ from dicomnode.services.confirmation import ConfirmByListing, Listed
 from dicomnode.services.delivery import Courier, Transport
 from dicomnode.services.secrets import read_secret
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 
 def courier_for(
     database: Database,
-    objects: ObjectStore,
+    objects: Objects,
     destination: Destination,
     calling_ae: str,
     settings: DeliverySection,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from dicomnode.store import deliveries, jobs, timers
+from dicomnode.store import deliveries, leases, timers
 from dicomnode.store.database import Database
 
 log = structlog.get_logger()
@@ -16,12 +16,12 @@ def expire_leases(database: Database, attempts: int) -> int:
     And end what can no longer begin by its deadline.
     """
     with database.read() as tx:
-        if not jobs.any_expired(tx) and not deliveries.any_expired(tx):
+        if not leases.any_expired(tx) and not deliveries.any_expired(tx):
             return 0
     with database.begin() as tx:
-        expired_jobs = jobs.expire(tx, attempts)
+        expired_jobs = leases.expire(tx, attempts)
         expired_deliveries = deliveries.expire(tx)
-        overdue = jobs.end_overdue(tx)
+        overdue = leases.end_overdue(tx)
     if overdue:
         log.warning("jobs.overdue", jobs=overdue)
     if expired_jobs or expired_deliveries:

@@ -8,14 +8,14 @@ from pathlib import Path
 from dicomnode.errors import Gone, NotFound
 from dicomnode.model.instance import StoredInstance
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 from dicomnode.store.retrieval import stored_instances, were_removed
 
 
 class Holdings:
     """Safe to use from several threads at once."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
+    def __init__(self, database: Database, objects: Objects) -> None:
         self._database, self._objects = database, objects
 
     def instances(self, keys: Mapping[str, str]) -> Sequence[StoredInstance]:

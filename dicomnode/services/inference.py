@@ -18,6 +18,7 @@ from dicomnode.imaging.stacks import Choose, stack_facts
 from dicomnode.model.manifest import Condition, Manifest
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultReference
+from dicomnode.model.room import Peak
 from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
 from dicomnode.results.conformance import require_valid
@@ -31,11 +32,12 @@ from dicomnode.services.succession import predecessor_of, withdraw
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What came out: the results in each form, and the seconds of each stage."""
+    """What came out: the results in each form, the seconds of each stage, and the memory that it took."""
 
     forms: Forms
     findings: Findings
     timings: Mapping[str, float]
+    peak: Peak
 
 
 def infer(
@@ -97,7 +99,7 @@ def infer(
     for results in forms.values():
         require_valid(results, ordered[0])
     timings = {**outcome.timings, "encode": time.monotonic() - started}
-    return Inference(forms, outcome.findings, timings)
+    return Inference(forms, outcome.findings, timings, outcome.peak)
 
 
 def _instance_of(plane: Dataset, headers: Sequence[Dataset]) -> Dataset:

@@ -19,7 +19,7 @@ from dicomnode.services.succession import withdraw
 from dicomnode.store import catalog, jobs, results
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 class NoticeService:
     """Tells the destinations of each job that is dead, refused or held by a gate, once."""
 
-    def __init__(self, database: Database, objects: ObjectStore, registry: Registry, config: Config) -> None:
+    def __init__(self, database: Database, objects: Objects, registry: Registry, config: Config) -> None:
         self._database, self._objects = database, objects
         self._registry, self._config = registry, config
 
@@ -68,7 +68,7 @@ class NoticeService:
             log.error("notice.unreadable", job=job.id, error=type(error).__name__)
             return {}
         code, reason = job.reason_code or "UNKNOWN", job.reason or "no reason was recorded"
-        manifest = self._manifest(job.pipeline)
+        manifest = self._manifest(job)
         return {
             profile: (
                 *withdraw(earlier, header, origin, profile),
@@ -77,8 +77,8 @@ class NoticeService:
             for profile in profiles_of(job.notify, self._config.profile_of)
         }
 
-    def _manifest(self, pipeline: str) -> Manifest | None:
+    def _manifest(self, job: Job) -> Manifest | None:
         try:
-            return self._registry.get(pipeline).manifest
+            return self._registry.pinned(job.pipeline, job.pipeline_digest).manifest
         except NotFound:
             return None

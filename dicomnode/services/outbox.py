@@ -9,7 +9,7 @@ from dicomnode.model.profile import PROFILES, Profile
 from dicomnode.model.result import EncodedResult
 from dicomnode.store import deliveries
 from dicomnode.store.database import Transaction
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 from dicomnode.store.results import Stored
 
 Forms = Mapping[Profile, tuple[EncodedResult, ...]]
@@ -31,10 +31,10 @@ def profiles_of(destinations: Iterable[str], profile_of: ProfileOf) -> list[Prof
     return list(dict.fromkeys(map(profile_of, destinations))) or [PROFILES["generic"]]
 
 
-def keep(objects: ObjectStore, forms: Forms) -> list[Kept]:
+def keep(objects: Objects, forms: Forms) -> list[Kept]:
     """Make the bytes of every form durable, before any row names them."""
     return [
-        Kept(profile, (encoded, objects.put(encoded.data)))
+        Kept(profile, (encoded.instance, objects.put(encoded.data)))
         for profile, results in forms.items()
         for encoded in results
     ]

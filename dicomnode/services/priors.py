@@ -28,7 +28,7 @@ from dicomnode.services.prior_source import SOP_CLASSES, PriorArchive
 from dicomnode.services.prior_wanted import Wanted
 from dicomnode.store import catalog, jobs, priors
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class PriorService:
     def __init__(
         self,
         database: Database,
-        objects: ObjectStore,
+        objects: Objects,
         registry: Registry,
         settings: PriorsSection,
         archive: PriorArchive | None,
@@ -143,10 +143,8 @@ class PriorService:
 
     def _prior(self, job: Job, name: str) -> Prior | None:
         try:
-            pipeline = self._registry.get(job.pipeline)
+            pipeline = self._registry.pinned(job.pipeline, job.pipeline_digest)
         except NotFound:
-            return None
-        if pipeline.digest != job.pipeline_digest:
             return None
         return next((prior for prior in pipeline.manifest.prior if prior.name == name), None)
 

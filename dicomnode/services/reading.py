@@ -8,10 +8,10 @@ from dicomnode.dicomweb import bulk_data, pixels, qido, rendered, wado, wado_uri
 from dicomnode.services.holdings import Holdings
 from dicomnode.services.search import Searcher
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 
-def reading_routes(database: Database, objects: ObjectStore) -> list[BaseRoute]:
+def reading_routes(database: Database, objects: Objects) -> list[BaseRoute]:
     """All routes that read and change nothing."""
     searcher, holdings = Searcher(database, objects), Holdings(database, objects)
     services = (bulk_data, pixels, rendered, wado, wado_uri)

@@ -12,7 +12,7 @@ import structlog
 from dicomnode.config import RetentionSection
 from dicomnode.store import retention
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class RetentionService:
     def __init__(
         self,
         database: Database,
-        objects: ObjectStore,
+        objects: Objects,
         settings: RetentionSection,
         unconfirmable: Collection[str],
         disk: DiskUsage = disk_usage,
@@ -74,12 +74,15 @@ class RetentionService:
         with self._database.read() as tx:
             kept = retention.kept_bytes(tx) if self._settings.quota_gb else 0
             leaving = retention.leaving_bytes(tx)
-        size, used = self._disk(self._objects.folder)
-        over_disk = 0
-        if used - leaving > size * self._settings.disk_high_percent / 100:
-            over_disk = int(used - leaving - size * self._settings.disk_low_percent / 100)
+        over_disk = self._over_disk(leaving) if self._objects.is_local else 0
         over_quota = int(kept - self._settings.quota_gb * GB) if self._settings.quota_gb else 0
         return max(0, over_disk, over_quota)
+
+    def _over_disk(self, leaving: int) -> int:
+        size, used = self._disk(self._objects.folder)
+        if used - leaving <= size * self._settings.disk_high_percent / 100:
+            return 0
+        return int(used - leaving - size * self._settings.disk_low_percent / 100)
 
     def _release(self, older_than_s: float, needed: float) -> int:
         """Let go of at least `needed` bytes, if there are as many; returns how many they were.
@@ -107,6 +110,7 @@ class RetentionService:
 
     def _take_away(self, sha256: str) -> bool:
         """What somebody has written of late may belong to a transaction that has not ended."""
-        if self._objects.is_old(sha256):
-            self._objects.remove(sha256)
-        return not self._objects.path(sha256).exists()
+        if not self._objects.is_old(sha256):
+            return not self._objects.has(sha256)
+        self._objects.remove(sha256)
+        return True

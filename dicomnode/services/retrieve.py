@@ -8,14 +8,14 @@ from dicomnode.dimse.information_model import Negotiated
 from dicomnode.dimse.matching import parse_retrieve_identifier
 from dicomnode.model.result import OutgoingInstance
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 from dicomnode.store.retrieval import stored_instances
 
 
 class Retriever:
     """Says which stored files a retrieval means; reads none of them."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
+    def __init__(self, database: Database, objects: Objects) -> None:
         self._database, self._objects = database, objects
 
     def __call__(self, identifier: Dataset, negotiated: Negotiated) -> list[OutgoingInstance]:
@@ -28,7 +28,7 @@ class Retriever:
                 instance.SOPClassUID,
                 instance.SOPInstanceUID,
                 instance.TransferSyntaxUID,
-                str(self._objects.path(instance.sha256)),
+                self._objects.located(instance.sha256),
             )
             for instance in found
         ]

@@ -16,12 +16,14 @@ from dicomnode.errors import ConfigError, Refused
 from dicomnode.imaging.facts import SERIES_FACTS, STUDY_FACTS, series_facts, study_facts
 from dicomnode.imaging.headers import read_headers
 from dicomnode.model.instance import AssociationFacts, Completion, InstanceRef
-from dicomnode.model.job import PATIENT_CONFLICT, NewJob, Priority
-from dicomnode.pipeline.registry import InstalledPipeline, Registry
+from dicomnode.pipeline.registry import Registry
 from dicomnode.rules.rule import Rule, Verdict
+from dicomnode.services.new_job import new_job
+from dicomnode.services.shadows import add_shadows
+from dicomnode.services.versions import active_version, priors_of
 from dicomnode.store import catalog, completions, deliveries, jobs
 from dicomnode.store.database import Database, Transaction
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -87,7 +89,7 @@ def routing_facts(header: Dataset, instances: int, association: AssociationFacts
     }
 
 
-def completion_facts(objects: ObjectStore, completion: Completion, instances: Sequence[InstanceRef]) -> Facts:
+def completion_facts(objects: Objects, completion: Completion, instances: Sequence[InstanceRef]) -> Facts:
     """The facts of a complete series that is stored here. Raises Refused, OSError."""
     header = read_headers([objects.path(instances[0].sha256)])[0]
     return routing_facts(header, len(instances), completion.association)
@@ -115,9 +117,7 @@ def input_digest(
 class RoutingService:
     """Takes up each completion once, and writes down what every route made of it."""
 
-    def __init__(
-        self, database: Database, objects: ObjectStore, routes: RouteTable, registry: Registry
-    ) -> None:
+    def __init__(self, database: Database, objects: Objects, routes: RouteTable, registry: Registry) -> None:
         self._database, self._objects = database, objects
         self._routes, self._registry = routes, registry
 
@@ -169,17 +169,21 @@ class RoutingService:
     def _add_jobs(
         self, tx: Transaction, completion: Completion, digest: str, matched: Sequence[Route]
     ) -> dict[str, int]:
-        """One job a pipeline: routes that name the same one share it, with all their destinations."""
+        """One job a pipeline: routes that name the same one share it, with all their destinations.
+
+        Beside it come those of the versions in its shadow, which no route knows of.
+        """
         job_of = {}
         for name in dict.fromkeys(route.pipeline for route in matched):
             routes = [route for route in matched if route.pipeline == name]
             older = (completion.series_id, completion.generation, name)
             jobs.cancel_superseded(tx, *older)
             deliveries.supersede(tx, *older)
+            version = active_version(tx, self._registry, name)
             new = new_job(
                 completion,
                 digest,
-                self._registry.get(name),
+                version,
                 route=routes[0].name,
                 priority=min((route.priority for route in routes), key=lambda priority: priority.rank),
                 deadline_s=min((route.deadline_s for route in routes if route.deadline_s), default=None),
@@ -188,54 +192,12 @@ class RoutingService:
                 notify=tuple(
                     dict.fromkeys(name for route in routes if route.notice for name in route.send_to)
                 ),
+                priors=priors_of(self._registry, version),
             )
             job_of[name] = jobs.add(tx, new)
+            add_shadows(tx, self._registry, completion, job_of[name], new)
         return job_of
 
 
 def _review(route: Route) -> str:
     return f"route {route.name!r} holds its jobs for review"
-
-
-def new_job(
-    completion: Completion,
-    digest: str,
-    pipeline: InstalledPipeline,
-    *,
-    route: str,
-    priority: Priority,
-    send_to: tuple[str, ...],
-    notify: tuple[str, ...],
-    order: str = "",
-    deadline_s: float | None = None,
-    held_reason: str | None = None,
-) -> NewJob:
-    """A job of `pipeline` on a complete series; the same again has the same key, but for another `order`."""
-    section = pipeline.manifest.pipeline
-    parts = [
-        section.name,
-        section.version,
-        pipeline.digest,
-        completion.StudyInstanceUID,
-        completion.SeriesInstanceUID,
-        digest,
-        str(completion.generation),
-    ]
-    key = "\n".join([*parts, order] if order else parts)
-    return NewJob(
-        key=hashlib.sha256(key.encode()).hexdigest(),
-        completion_id=completion.id,
-        series_id=completion.series_id,
-        generation=completion.generation,
-        input_digest=digest,
-        route=route,
-        pipeline=section.name,
-        pipeline_version=section.version,
-        pipeline_digest=pipeline.digest,
-        priority=priority,
-        send_to=send_to,
-        notify=notify,
-        held_reason=PATIENT_CONFLICT if completion.patient_conflict else held_reason,
-        deadline_s=deadline_s,
-        priors=tuple(prior.name for prior in pipeline.manifest.prior),
-    )

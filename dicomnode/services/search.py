@@ -13,14 +13,14 @@ from dicomnode.dicomweb.qido import Found
 from dicomnode.model.query import UNIQUE_KEYS, Level, Query
 from dicomnode.store import find
 from dicomnode.store.database import Database
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 from dicomnode.store.retrieval import first_instance
 
 
 class Searcher:
     """Answers searches; safe to call from several threads at once."""
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
+    def __init__(self, database: Database, objects: Objects) -> None:
         self._database, self._objects = database, objects
 
     def __call__(self, query: Query) -> Found:

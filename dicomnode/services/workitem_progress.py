@@ -34,7 +34,9 @@ from dicomnode.model.workitem import (
     way,
 )
 from dicomnode.pipeline.registry import Registry
-from dicomnode.services.routing import Facts, RouteTable, completion_facts, input_digest, new_job
+from dicomnode.services.new_job import new_job
+from dicomnode.services.routing import Facts, RouteTable, completion_facts, input_digest
+from dicomnode.services.versions import active_version, priors_of
 from dicomnode.services.workitem_items import named_instances, parameter, pipeline_code, station, written
 from dicomnode.services.workitem_model import DISCONTINUED, progress
 from dicomnode.services.workitem_order import keys_of
@@ -42,7 +44,7 @@ from dicomnode.services.workitem_reports import report_assigned, report_progress
 from dicomnode.store import audit, catalog, completions, jobs, subscriptions, workitem_inputs, workitems
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.identity import installation_uid
-from dicomnode.store.objects import ObjectStore
+from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ class WorkList:
     """Starts what was ordered and is here, and tells of what happened."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, routes: RouteTable, registry: Registry, config: Config
+        self, database: Database, objects: Objects, routes: RouteTable, registry: Registry, config: Config
     ) -> None:
         self._database, self._objects = database, objects
         self._routes, self._registry, self._config = routes, registry, config
@@ -106,7 +108,7 @@ class WorkList:
             workitem_inputs.await_more(tx, item, given, completion.generation)
             return
         try:
-            job_id = jobs.add(tx, self._job(item, completion, instances))
+            job_id = jobs.add(tx, self._job(tx, item, completion, instances))
         except (Refused, NotFound, OSError) as error:
             log.warning("workitem.not_started", workitem=item.id, error=type(error).__name__)
             reason = str(error) if isinstance(error, (Refused, NotFound)) else "the series cannot be read"
@@ -115,19 +117,22 @@ class WorkList:
             workitem_inputs.start_input(tx, item, given, job_id)
             log.info("workitem.started", workitem=item.id, job=job_id)
 
-    def _job(self, item: WorkItem, completion: Completion, instances: Sequence[InstanceRef]) -> NewJob:
-        pipeline = self._registry.get(item.pipeline)
+    def _job(
+        self, tx: Transaction, item: WorkItem, completion: Completion, instances: Sequence[InstanceRef]
+    ) -> NewJob:
+        version = active_version(tx, self._registry, item.pipeline)
         send_to = item.send_to
         if send_to is None:
             send_to = self._destinations(item, completion_facts(self._objects, completion, instances))
         return new_job(
             completion,
             input_digest(instances),
-            pipeline,
+            version,
             route=ROUTE,
             priority=PRIORITY_OF[item.priority],
             send_to=send_to,
             notify=send_to,
+            priors=priors_of(self._registry, version),
             order=item.SOPInstanceUID,
         )
 
@@ -153,6 +158,8 @@ class WorkList:
     def _tell(
         self, tx: Transaction, job: Job, event_id: int, event: str, state: JobState, at: datetime
     ) -> None:
+        if job.shadow_of is not None:
+            return
         item = workitems.of_job(tx, job.id)
         begins = item is None if event == _CREATED else event == JobEvent.RETRY
         if begins and (item is None or item.state in FINAL):

@@ -6,6 +6,7 @@ Each transition is a compare-and-set on (id, state, fence) and an event row, in 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from os import PathLike
 from typing import Any
 
 from sqlalchemy import and_, func, insert, select, update
@@ -20,7 +21,7 @@ from dicomnode.store.database import Transaction
 from dicomnode.store.schema import DELIVERY_SENDING, delivery, delivery_event, job, result
 from dicomnode.store.signals import announce
 
-PathOf = Callable[[str], str]
+PathOf = Callable[[str], PathLike[str]]
 """Where the object of a digest lies."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import (
@@ -28,7 +28,10 @@ Record = dict[str, Any]
 
 
 def counts(tx: Transaction) -> Record:
-    """How many studies, series and instances there are, and jobs and deliveries by their state."""
+    """How many studies, series and instances there are, and jobs and deliveries by their state.
+
+    Shadows are counted by themselves: no result of theirs is on its way to anybody.
+    """
     return {
         "studies": _count(tx, study),
         "series": _count(tx, series),
@@ -36,7 +39,8 @@ def counts(tx: Transaction) -> Record:
             select(func.count()).select_from(series).where(series.c.completed_at.is_(None))
         ).scalar_one(),
         "instances": _count(tx, instance),
-        "jobs": _by_state(tx, job),
+        "jobs": _by_state(tx, job, job.c.shadow_of.is_(None)),
+        "shadow_jobs": _by_state(tx, job, job.c.shadow_of.is_not(None)),
         "deliveries": _by_state(tx, delivery),
         "announcements": _by_state(tx, availability),
     }
@@ -180,6 +184,7 @@ def _jobs_of(tx: Transaction, series_id: int) -> list[Record]:
             job.c.id,
             job.c.pipeline,
             job.c.pipeline_version,
+            job.c.shadow_of,
             job.c.generation,
             job.c.state,
             job.c.attempt,
@@ -267,6 +272,7 @@ def _count(tx: Transaction, table: Any) -> int:
     return int(tx.execute(select(func.count()).select_from(table)).scalar_one())
 
 
-def _by_state(tx: Transaction, table: Any) -> dict[str, int]:
-    rows = tx.execute(select(table.c.state, func.count().label("n")).group_by(table.c.state)).all()
+def _by_state(tx: Transaction, table: Any, *of: ColumnElement[bool]) -> dict[str, int]:
+    counted = select(table.c.state, func.count().label("n")).where(*of)
+    rows = tx.execute(counted.group_by(table.c.state)).all()
     return {row.state: row.n for row in rows}

@@ -45,7 +45,7 @@ def in_lane(table: Any, lanes: Collection[Lane], kind: PauseKind) -> ColumnEleme
 
 
 def _running(tx: Transaction, lane: Lane) -> int:
-    of_lane = and_(JOB_RUNS, in_lane(job, [lane], lane[0]))
+    of_lane = and_(JOB_RUNS, job.c.shadow_of.is_(None), in_lane(job, [lane], lane[0]))
     return int(tx.execute(select(func.count()).select_from(job).where(of_lane)).scalar_one())
 
 
@@ -61,7 +61,7 @@ def used_s(tx: Transaction, lane: Lane) -> float:
     claimed = case((job.c.updated_at < hour_ago, hour_ago), else_=job.c.updated_at)
     running = tx.execute(
         select(func.coalesce(func.sum(Elapsed(claimed, Now())), 0.0)).where(
-            JOB_RUNS, in_lane(job, [lane], lane[0])
+            JOB_RUNS, job.c.shadow_of.is_(None), in_lane(job, [lane], lane[0])
         )
     ).scalar_one()
     return float(ended) + float(running)

@@ -9,12 +9,12 @@ from sqlalchemy import and_, exists, func, insert, select
 
 from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import Job
-from dicomnode.model.result import EncodedResult, ResultReference, ResultRole
+from dicomnode.model.result import ResultInstance, ResultReference, ResultRole
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.schema import delivery, job, result
 
-Stored: TypeAlias = tuple[EncodedResult, StoredObject]
+Stored: TypeAlias = tuple[ResultInstance, StoredObject]
 """A result, and where its bytes were kept."""
 
 
@@ -28,12 +28,12 @@ def add(tx: Transaction, job_id: int, made: Sequence[Stored]) -> list[int]:
                 .values(
                     job_id=job_id,
                     ordinal=ordinal,
-                    role=encoded.role,
-                    StudyInstanceUID=encoded.StudyInstanceUID,
-                    SeriesInstanceUID=encoded.SeriesInstanceUID,
-                    SOPClassUID=encoded.SOPClassUID,
-                    SOPInstanceUID=encoded.SOPInstanceUID,
-                    TransferSyntaxUID=encoded.TransferSyntaxUID,
+                    role=instance.role,
+                    StudyInstanceUID=instance.StudyInstanceUID,
+                    SeriesInstanceUID=instance.SeriesInstanceUID,
+                    SOPClassUID=instance.SOPClassUID,
+                    SOPInstanceUID=instance.SOPInstanceUID,
+                    TransferSyntaxUID=instance.TransferSyntaxUID,
                     sha256=stored.sha256,
                     size=stored.size,
                     created_at=Now(),
@@ -41,13 +41,23 @@ def add(tx: Transaction, job_id: int, made: Sequence[Stored]) -> list[int]:
                 .returning(result.c.id)
             ).scalar_one()
         )
-        for ordinal, (encoded, stored) in enumerate(made, first)
+        for ordinal, (instance, stored) in enumerate(made, first)
     ]
+
+
+def of_job(tx: Transaction, job_id: int) -> list[tuple[ResultRole, str]]:
+    """The role of each result of a job, and the digest of its bytes, in their order."""
+    rows = tx.execute(
+        select(result.c.role, result.c.sha256).where(result.c.job_id == job_id).order_by(result.c.ordinal)
+    )
+    return [(ResultRole(row.role), row.sha256) for row in rows]
 
 
 def offered(tx: Transaction, job_: Job) -> list[ResultReference]:
     """What earlier runs on this series by this pipeline yielded, may have reached a destination, and was not
-    withdrawn since, oldest first."""
+    withdrawn since, oldest first. A shadow takes nothing's place: of it there is none."""
+    if job_.shadow_of is not None:
+        return []
     same_work = and_(
         job.c.series_id == job_.series_id,
         job.c.pipeline == job_.pipeline,

@@ -165,7 +165,12 @@ def _not_delivered(result_id: Any, terms: Terms) -> Any:
 def _series_is_over(terms: Terms) -> Any:
     """All is done: completed, routed, its jobs ended, their results confirmed, no promise given."""
     unrouted = exists().where(completion.c.series_id == series.c.id, completion.c.routed_at.is_(None))
-    busy = exists().where(job.c.series_id == series.c.id, or_(job.c.state.not_in(SETTLED), job.c.notice_due))
+    # What a shadow would make is worth less than room: one that has not run then finds its input gone.
+    busy = exists().where(
+        job.c.series_id == series.c.id,
+        job.c.shadow_of.is_(None),
+        or_(job.c.state.not_in(SETTLED), job.c.notice_due),
+    )
     beside = exists().where(
         prior_series.c.series_id == series.c.id,
         prior.c.id == prior_series.c.prior_id,
@@ -201,13 +206,21 @@ def _series_is_over(terms: Terms) -> Any:
 
 
 def _result_is_over(terms: Terms) -> Any:
-    """Its job has ended, and at least one destination has confirmed it, and none is still to have it."""
+    """Its job has ended, and at least one destination has confirmed it, and none is still to have it.
+
+    One of a shadow has no destination, and goes with the series that it was made from.
+    """
     settled = exists().where(job.c.id == result.c.job_id, job.c.state.in_(SETTLED))
     confirmed = exists().where(
         delivery.c.result_id == result.c.id,
         delivery.c.state.in_([DeliveryState.CONFIRMED, DeliveryState.SUPERSEDED]),
     )
-    return and_(settled, confirmed, not_(_not_delivered(result.c.id, terms)))
+    with_series = exists().where(
+        job.c.id == result.c.job_id,
+        job.c.shadow_of.is_not(None),
+        not_(exists().where(instance.c.series_id == job.c.series_id, instance.c.released_at.is_(None))),
+    )
+    return and_(settled, or_(with_series, and_(confirmed, not_(_not_delivered(result.c.id, terms)))))
 
 
 def _series_candidates(terms: Terms, older_than_s: float) -> Any:

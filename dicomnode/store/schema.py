@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -294,6 +295,7 @@ job = Table(
         server_default=text("'2000-01-01 00:00:00.000000'"),
     ),
     _timer("deadline_at", nullable=True),
+    Column("shadow_of", Id),
     Index("ix_job_series_id", "series_id"),
 )
 Index("ix_job_notice_due", job.c.id, sqlite_where=job.c.notice_due, postgresql_where=job.c.notice_due)
@@ -353,6 +355,49 @@ prior_series = Table(
     Index("ix_prior_series_series_id", "series_id"),
 )
 
+
+def _version() -> tuple[Column[str], Column[str]]:
+    return Column("version", String(64), nullable=False), Column("digest", String(64), nullable=False)
+
+
+activation = Table(
+    "activation",
+    metadata,
+    _id(),
+    Column("pipeline", String(64), nullable=False),
+    *_version(),
+    _ref("earlier_id", "activation", nullable=True),
+    Column("actor", Text, nullable=False),
+    _at("at"),
+    Index("ix_activation_pipeline", "pipeline", "id"),
+)
+
+shadow = Table(
+    "shadow",
+    metadata,
+    _id(),
+    Column("pipeline", String(64), nullable=False),
+    *_version(),
+    Column("percent", Float, nullable=False),
+    Column("actor", Text, nullable=False),
+    _at("at"),
+    UniqueConstraint("pipeline", "digest"),
+)
+
+comparison = Table(
+    "comparison",
+    metadata,
+    _id(),
+    _ref("job_id", "job"),
+    _ref("shadow_id", "job"),
+    _at("compared_at", nullable=True),
+    Column("found", JSON(none_as_null=True)),
+    UniqueConstraint("shadow_id"),
+    Index("ix_comparison_job_id", "job_id"),
+)
+_uncompared = comparison.c.compared_at.is_(None)
+Index("ix_comparison_due", comparison.c.id, sqlite_where=_uncompared, postgresql_where=_uncompared)
+
 routing = Table(
     "routing",
     metadata,
@@ -379,11 +424,22 @@ run = Table(
     Column("timings", JSON, nullable=False),
     Column("pipeline", Text, nullable=False, server_default=""),
     Column("route", Text, nullable=False, server_default=""),
+    Column("pipeline_digest", String(64), nullable=False, server_default=""),
+    Column("memory_mb", Integer),
+    Column("gpu_memory_mb", Integer),
     Index("ix_run_job_id", "job_id"),
     Index("ix_run_ended_at", "ended_at"),
 )
 RUN_DONE = run.c.outcome == literal("done", literal_execute=True)
 Index("ix_run_done", run.c.pipeline, run.c.id, sqlite_where=RUN_DONE, postgresql_where=RUN_DONE)
+RUN_MEASURED = run.c.memory_mb.is_not(None)
+Index(
+    "ix_run_measured",
+    run.c.pipeline_digest,
+    run.c.id,
+    sqlite_where=RUN_MEASURED,
+    postgresql_where=RUN_MEASURED,
+)
 
 result = Table(
     "result",
@@ -630,6 +686,35 @@ worker = Table(
     Column("name", String(128), primary_key=True),
     _timer("since"),
     _timer("seen_at"),
+    Column("host", Text, nullable=False, server_default=""),
+    Column("device", Text, nullable=False, server_default=""),
+    Column("pipeline", Text),
+    Column("pipeline_digest", String(64)),
+    Column("held_host_mb", Integer, nullable=False, server_default="0"),
+    Column("held_device_mb", Integer, nullable=False, server_default="0"),
+    _at("held_since", nullable=True),
+    Column("leaving", Boolean, nullable=False, server_default=false()),
+    Index("ix_worker_host", "host"),
+)
+
+device = Table(
+    "device",
+    metadata,
+    Column("host", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("host_mb", Integer, nullable=False),
+    Column("device_mb", Integer, nullable=False),
+    _timer("seen_at"),
+)
+
+bundle = Table(
+    "bundle",
+    metadata,
+    Column("pipeline_digest", String(64), primary_key=True),
+    Column("declared_mb", Integer, nullable=False),
+    Column("declared_gpu_mb", Integer, nullable=False),
+    Column("memory_mb", Integer, nullable=False),
+    Column("gpu_memory_mb", Integer, nullable=False),
 )
 
 clock = Table("clock", metadata, Column("id", Integer, primary_key=True), _at("seen_at"))

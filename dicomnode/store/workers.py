@@ -6,27 +6,35 @@ from sqlalchemy import delete, insert, select, update
 
 from dicomnode.model.job import JobState
 from dicomnode.model.queue import PauseKind, WorkerStatus
+from dicomnode.model.room import Slot
+from dicomnode.store import room
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.schema import job, pause, worker
+from dicomnode.store.schema import device, job, pause, worker
 
 TELL_S = 10.0
 """How often a worker says that it is there."""
-GONE_S = 35.0
-"""One that said nothing for this long is not there any more."""
 
 
-def begin(tx: Transaction, name: str) -> None:
-    """A worker is there from now on; of those that went without a word, nothing stays."""
+def begin(tx: Transaction, name: str, slot: Slot | None = None) -> None:
+    """A worker is there from now on, and holds nothing; of those that went without a word, nothing stays."""
     end(tx, name)
-    tx.execute(delete(worker).where(worker.c.seen_at < Now(-GONE_S)))
-    tx.execute(insert(worker).values(name=name, since=Now(), seen_at=Now()))
+    gone = select(worker.c.name).where(worker.c.seen_at < Now(-room.HELD_S))
+    # Others lock these rows by their names: who waits for none of them cannot wait for each other.
+    tx.execute(delete(worker).where(worker.c.name.in_(gone.with_for_update(skip_locked=True))))
+    place = {} if slot is None else {"host": slot.host, "device": slot.device}
+    tx.execute(insert(worker).values(name=name, since=Now(), seen_at=Now(), **place))
+    if slot is not None:
+        room.declare(tx, slot)
 
 
-def tell(tx: Transaction, name: str) -> None:
+def tell(tx: Transaction, name: str, slot: Slot | None = None) -> None:
     """It still is, also where it was silent for so long that it had been forgotten."""
     if not tx.execute(update(worker).where(worker.c.name == name).values(seen_at=Now())).rowcount:
-        begin(tx, name)
+        begin(tx, name, slot)
+    elif slot is not None:
+        of_slot = (device.c.host == slot.host) & (device.c.name == slot.device)
+        tx.execute(update(device).where(of_slot).values(seen_at=Now()))
 
 
 def end(tx: Transaction, name: str) -> None:
@@ -41,9 +49,20 @@ def find(tx: Transaction) -> list[WorkerStatus]:
     rows = tx.execute(
         select(worker, pause.c.id.label("pause_id"), job.c.id.label("job_id"))
         .select_from(worker.outerjoin(pause, drained).outerjoin(job, works))
-        .where(worker.c.seen_at >= Now(-GONE_S))
+        .where(room.is_there())
         .order_by(worker.c.name)
     )
     return [
-        WorkerStatus(row.name, row.since, row.seen_at, row.pause_id is not None, row.job_id) for row in rows
+        WorkerStatus(
+            name=row.name,
+            since=row.since,
+            seen_at=row.seen_at,
+            draining=row.pause_id is not None,
+            job_id=row.job_id,
+            device=row.device,
+            pipeline=row.pipeline,
+            held_mb=row.held_host_mb,
+            held_device_mb=row.held_device_mb,
+        )
+        for row in rows
     ]

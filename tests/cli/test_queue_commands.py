@@ -13,6 +13,7 @@ from dicomnode.cli.common import actor
 from dicomnode.config import load_config
 from dicomnode.errors import NotFound
 from dicomnode.installation import open_stores
+from dicomnode.model.room import Room, Slot
 from dicomnode.store import workers
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.store.builders import complete_series, new_job
@@ -28,7 +29,7 @@ def config(tmp_path: Path) -> Path:
     completion_id = complete_series(stores.database)
     with stores.database.begin() as tx:
         new_job(tx, completion_id, pipeline="toy", route="day")
-        workers.begin(tx, "worker-1@here")
+        workers.begin(tx, "worker-1@here", Slot("worker-1@here", "here", "gpu:0", Room(8000, 4000)))
     stores.database.close()
     return file
 
@@ -73,3 +74,11 @@ def test_workers_are_listed_with_what_they_do(config):
     assert (worker["name"], worker["draining"], worker["job_id"]) == ("worker-1@here", False, None)
     run(config, "workers", "drain", "worker-1@here")
     assert "drained" in run(config, "workers", "list")
+
+
+def test_devices_are_listed_with_their_memory(config):
+    cpu, gpu = json.loads(run(config, "workers", "devices", "--json"))
+    assert cpu == {"host": "here", "name": "cpu", "memory_mb": 8000, "held_mb": 0, "free_mb": 8000}
+    assert (gpu["name"], gpu["free_mb"]) == ("gpu:0", 4000)
+    assert "gpu:0" in run(config, "workers", "devices")
+    assert "gpu:0 of here: 0 of 4000 MB held" in run(config, "status")

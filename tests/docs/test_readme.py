@@ -18,7 +18,7 @@ from dicomnode.model.instance import AssociationFacts, Received
 from dicomnode.services.completion import order_completion
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.routing import RouteTable, RoutingService
-from dicomnode.store import jobs
+from dicomnode.store import leases
 from tests.harness.heads import small_series, write_series
 from tests.harness.toy_pipeline import write_toy_pipeline
 
@@ -53,9 +53,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = load_config(config, {})
     RoutingService(stores.database, stores.objects, RouteTable(settings), open_registry(settings)).tick()
     with stores.database.begin() as tx:
-        job = jobs.claim(tx, "worker-1", 30)
+        job = leases.claim(tx, "worker-1", 30)
         assert job is not None
-        jobs.give_up(tx, job.lease, "CRASHED", "the pipeline's process ended with -11")
+        leases.give_up(tx, job.lease, "CRASHED", "the pipeline's process ended with -11")
     return config
 
 

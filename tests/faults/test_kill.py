@@ -16,9 +16,9 @@ CRASH = Path(__file__).parent / "crash"
 
 POINTS = {
     "an instance's bytes are written": "dicomnode.store.objects:_sync_file:after:3",
-    "an instance is renamed and its folder not synced": "dicomnode.store.objects:_sync_folder:before:9",
-    "an instance's bytes are durable, its row not there": "dicomnode.store.catalog:add_instances:before:4",
-    "an instance's row is not committed": "dicomnode.store.catalog:add_instances:after:5",
+    "an instance is renamed and its folder not synced": "dicomnode.store.objects:sync_folder:before:9",
+    "an instance's bytes are durable, its row not there": "dicomnode.services.ingest:add_to_known:before:3",
+    "an instance's row is not committed": "dicomnode.services.ingest:add_to_known:after:4",
     "an instance is durable and not acknowledged": "dicomnode.services.ingest:Ingest.store:after:6",
     "a series is found complete": "dicomnode.store.completions:_complete:after:1",
     "a job is not committed": "dicomnode.store.jobs:add:after:1",
@@ -26,7 +26,7 @@ POINTS = {
     "a job is claimed": "dicomnode.services.execution:Worker._work:before:1",
     "the run is over": "dicomnode.services.inference:encode_results:before:1",
     "the results are encoded": "dicomnode.services.inference:encode_results:after:1",
-    "the results are stored": "dicomnode.services.execution:keep:after:1",
+    "the results are stored": "dicomnode.services.running:keep:after:1",
     "the job's end is not committed": "dicomnode.services.execution:Worker._finish:after:1",
     "the deliveries are claimed": "dicomnode.services.delivery:Courier._is_intact:before:1",
     "a result is accepted and not noted": "dicomnode.services.delivery:Courier._settle:before:1",

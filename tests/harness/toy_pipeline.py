@@ -72,12 +72,17 @@ def write_toy_pipeline(
     time_limit_s: float = 120,
     extra: str = "pass",
     memory_mb: int = 2000,
+    version: str = "1.0.0",
 ) -> Path:
-    """Write the pipeline `toy` into `folder`; `extra` is a line that its forward pass runs first."""
-    toy = folder / "toy"
+    """Write the pipeline `toy` into `folder`; `extra` is a line that its forward pass runs first.
+
+    Another version than the first lies in a folder of its own.
+    """
+    toy = folder / ("toy" if version == "1.0.0" else f"toy-{version}")
     for sub in ("configs", "models", "scripts", "docs"):
         (toy / sub).mkdir(parents=True)
-    (toy / "pipeline.toml").write_text(MANIFEST.format(time_limit_s=time_limit_s, memory_mb=memory_mb))
+    manifest = MANIFEST.format(time_limit_s=time_limit_s, memory_mb=memory_mb)
+    (toy / "pipeline.toml").write_text(manifest.replace('version = "1.0.0"', f'version = "{version}"'))
     (toy / "scripts" / "__init__.py").write_text('"""The toy\'s own code."""\n')
     (toy / "scripts" / "network.py").write_text(NETWORK.format(extra=extra))
     (toy / "docs" / "README.md").write_text("# Toy\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from dicomnode.errors import ConfigError, NotFound
-from dicomnode.pipeline.registry import Registry, verify_pipeline
+from dicomnode.pipeline.registry import Registry, open_pipeline, verify_pipeline
 from dicomnode.rules.rule import check_rule
 from tests.harness.toy_pipeline import write_toy_pipeline
 
@@ -27,6 +29,32 @@ def test_a_registry_knows_its_pipelines_by_name(tmp_path):
     assert registry.verify() == []
     with pytest.raises(NotFound):
         registry.get("other")
+
+
+def test_versions_lie_side_by_side_and_what_comes_or_goes_later_is_known_by_its_digest(tmp_path):
+    for version in ("1.10.0", "1.9.0"):
+        write_toy_pipeline(tmp_path, version=version)
+    registry = Registry.open(tmp_path, check_rule)
+    assert [each.version.version for each in registry.versions("toy")] == ["1.9.0", "1.10.0"]
+    assert registry.get("toy", "1.9.0").folder.name == "toy-1.9.0"
+    with pytest.raises(NotFound):
+        registry.get("toy", "1.11.0")
+    later = open_pipeline(write_toy_pipeline(tmp_path, level=9, version="1.11.0"), check_rule)
+    broken = write_toy_pipeline(tmp_path, version="broken")
+    (broken / "pipeline.toml").write_text("[")
+    assert registry.pinned("toy", later.digest) == later, "what is broken beside it does not matter"
+    (later.folder / "scripts" / "network.py").write_text("x = 1\n")
+    changed = open_pipeline(later.folder, check_rule)
+    assert registry.pinned("toy", changed.digest) == changed
+    shutil.rmtree(later.folder)
+    with pytest.raises(NotFound):
+        registry.pinned("toy", changed.digest)
+
+
+def test_one_version_in_two_folders_is_refused(tmp_path):
+    shutil.copytree(write_toy_pipeline(tmp_path), tmp_path / "again")
+    with pytest.raises(ConfigError, match=r"'toy' 1\.0\.0 is installed twice"):
+        Registry.open(tmp_path, check_rule)
 
 
 def test_the_digest_changes_with_what_decides_the_answer_and_with_nothing_else(install):

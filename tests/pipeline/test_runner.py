@@ -19,6 +19,7 @@ from dicomnode.errors import (
     RunOutOfMemory,
     RunTimedOut,
 )
+from dicomnode.pipeline.memory import held_mb
 from dicomnode.pipeline.runner import STDERR
 from tests.harness.toy_pipeline import in_windows
 from tests.imaging.builders import ORIENTATIONS, mr_headers, write_series
@@ -90,10 +91,42 @@ def test_what_its_children_hold_counts_too(runner_of, series):
         run(runner_of(extra=hoard, memory_mb=1000), series)
 
 
-@pytest.mark.parametrize("error", ["torch.OutOfMemoryError('CUDA')", "MemoryError()"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        "torch.OutOfMemoryError('CUDA')",
+        "RuntimeError('applying transform') from torch.OutOfMemoryError('CUDA')",
+        "RuntimeError('CUDA error: out of memory')",
+        "MemoryError()",
+    ],
+)
 def test_memory_that_ran_out_is_told_from_other_failures(runner_of, series, error):
+    runner = runner_of(extra=f"raise {error}")
+    runner.start()
+    first = runner.pid
     with pytest.raises(RunOutOfMemory):
-        run(runner_of(extra=f"raise {error}"), series)
+        run(runner, series)
+    assert is_gone(first)
+
+
+def test_a_model_for_which_there_is_no_memory_when_it_loads_is_told_from_one_that_does_not_fit(
+    runner_of, series
+):
+    def load(folder):
+        network = folder / "scripts" / "network.py"
+        text = network.read_text()
+        network.write_text(text.replace("super().__init__()", "raise torch.OutOfMemoryError('CUDA')"))
+
+    with pytest.raises(RunOutOfMemory):
+        run(runner_of(load), series)
+
+
+def test_a_run_tells_the_most_memory_that_it_held_also_where_it_holds_it_no_more(runner_of, series):
+    runner = runner_of(extra="torch.ones(150_000_000)", memory_mb=4000)
+    peak = run(runner, series).peak
+    assert 600 < peak.host_mb < 4000
+    assert peak.device_mb is None, "there is no GPU"
+    assert held_mb(runner.pid) < peak.host_mb - 300
 
 
 def test_a_frugal_run_takes_one_window_at_a_time_and_the_next_run_as_many_as_before(runner_of, series):

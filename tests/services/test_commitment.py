@@ -22,7 +22,7 @@ from dicomnode.model.instance import StoredObject
 from dicomnode.model.peer import Peer
 from dicomnode.services.commitment import CommitmentProvider, CommitmentReports
 from dicomnode.services.destinations import courier_for
-from dicomnode.store import catalog, deliveries, jobs, overview
+from dicomnode.store import catalog, deliveries, leases, overview
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dimse.nodes import SETTINGS
@@ -308,8 +308,8 @@ def due_result(node: Node) -> str:
     completion_id = complete_series(node.database)
     with node.database.begin() as tx:
         new_job(tx, completion_id)
-        job = jobs.claim(tx, "w1", 30)
-        for result_id in jobs.finish(tx, job.lease, [(made, node.objects.put(made.data))]):
+        job = leases.claim(tx, "w1", 30)
+        for result_id in leases.finish(tx, job.lease, [(made, node.objects.put(made.data))]):
             deliveries.add(tx, result_id, "pacs")
     return made.SOPInstanceUID
 

@@ -16,7 +16,7 @@ from dicomnode.config import DeliverySection, Destination
 from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.services.delivery import Courier
 from dicomnode.services.destinations import courier_for
-from dicomnode.store import deliveries, jobs, overview
+from dicomnode.store import deliveries, leases, overview
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.harness.heads import small_series
@@ -41,11 +41,11 @@ def outbox(tmp_path):
     completion_id = complete_series(database)
     with database.begin() as tx:
         new_job(tx, completion_id)
-        job = jobs.claim(tx, "w1", 30)
+        job = leases.claim(tx, "w1", 30)
         assert job is not None
         made = [encoded(ds) for ds in small_series(3)]
         stored = [(each, objects.put(each.data)) for each in made]
-        for result_id in jobs.finish(tx, job.lease, stored):
+        for result_id in leases.finish(tx, job.lease, stored):
             deliveries.add(tx, result_id, "pacs")
     yield SimpleNamespace(database=database, objects=objects, stored=[where for _, where in stored])
     database.close()

@@ -22,7 +22,8 @@ from dicomnode.services import administration
 from dicomnode.services.execution import Worker
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.routing import RouteTable, RoutingService
-from dicomnode.services.waking import Waking
+from dicomnode.services.running import LocalExecutor
+from dicomnode.services.waking import Bell, Waking
 from dicomnode.store import completions, jobs, results
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
@@ -58,6 +59,12 @@ class Node:
     def tick(self) -> None:
         """Route what is complete."""
         RoutingService(self.database, self.objects, RouteTable(self.config), self.registry).tick()
+
+    def worker(self, taken_away: Bell | None = None) -> Worker:
+        """A slot that runs jobs on this machine."""
+        scratch = self.config.node.data / "scratch"
+        executor = LocalExecutor(self.objects, self.registry, self.config.workers, scratch)
+        return Worker(self.database, executor, self.config, "w1", taken_away)
 
     def jobs(self) -> list[jobs.Job]:
         """All jobs, the oldest first."""
@@ -104,19 +111,12 @@ def test_a_job_that_is_cancelled_while_it_runs_ends_at_once_with_all_that_it_sta
     endless.route()
     stop = threading.Event()
     waking = Waking(endless.database, stop)
-    worker = Worker(
-        endless.database,
-        endless.objects,
-        endless.registry,
-        endless.config,
-        "w1",
-        waking.bell(Topic.LEASE),
-    )
+    worker = endless.worker(waking.bell(Topic.LEASE))
     with waking:
         run = threading.Thread(target=worker.tick, args=(stop,))
         run.start()
-        wait_for(lambda: worker._runner and worker._runner.pid)
-        pid = worker._runner.pid
+        wait_for(lambda: worker._executor.pid)
+        pid = worker._executor.pid
         wait_for(lambda: any("sleep" in command(member) for member in everyone_under(pid)))
         started = everyone_under(pid)
         cancelled = time.monotonic()
@@ -160,7 +160,7 @@ def test_a_job_of_a_route_that_holds_runs_when_it_is_released_and_reruns_replace
     node.route()
     held = node.jobs()[0]
     assert (held.state, held.reason) == (JobState.HELD, "route 'toy' holds its jobs for review")
-    worker = Worker(node.database, node.objects, node.registry, node.config, "w1")
+    worker = node.worker()
     stop = threading.Event()
     assert not worker.tick(stop)
     administration.release_job(node.database, held.id, "jane")
@@ -190,7 +190,7 @@ def test_a_pipeline_that_is_paused_is_shown_with_who_and_why_and_runs_after_it_i
     node.route()
     job_id = node.jobs()[0].id
     administration.pause(node.database, PauseKind.PIPELINE, "toy", "new weights", "jane")
-    worker = Worker(node.database, node.objects, node.registry, node.config, "w1")
+    worker = node.worker()
     stop = threading.Event()
     assert not worker.tick(stop)
     place = administration.describe_queue(node.database, ())[job_id]
@@ -213,7 +213,7 @@ def test_a_job_whose_input_has_left_the_node_says_so_and_what_to_do(tmp_path: Pa
         digests = tx.execute(select(instance.c.sha256)).scalars().all()
     for digest in digests:
         node.objects.path(digest).unlink()
-    worker = Worker(node.database, node.objects, node.registry, node.config, "w1")
+    worker = node.worker()
     assert worker.tick(threading.Event())
     (job,) = node.jobs()
     assert (job.state, job.reason_code) == (JobState.DEAD, "INPUT_LEFT")

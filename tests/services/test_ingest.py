@@ -25,6 +25,7 @@ from dicomnode.model.instance import Addition, AssociationFacts, Received
 from dicomnode.services.ingest import Ingest
 from dicomnode.store import catalog, overview
 from dicomnode.store.database import Database
+from dicomnode.store.known_series import NotKnown
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import audit, instance, study
 from tests.harness.heads import small_series
@@ -193,6 +194,10 @@ def test_names_in_any_script_are_in_the_catalog_as_they_are_written(ingest, data
         assert tx.execute(select(study.c.PatientName)).scalar_one() == "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
 
+def not_known(*_: object) -> None:
+    raise NotKnown
+
+
 def test_who_stores_at_the_same_time_suffers_from_nobody_else(ingest, database, monkeypatch):
     """What cannot be entered costs only itself, though all are committed together."""
     came = [received(ds) for ds in small_series(6)]
@@ -204,6 +209,7 @@ def test_who_stores_at_the_same_time_suffers_from_nobody_else(ingest, database, 
         return add_instances(tx, arrivals)
 
     monkeypatch.setattr(catalog, "add_instances", add)
+    monkeypatch.setattr("dicomnode.services.ingest.add_to_known", not_known)
     with ThreadPoolExecutor(len(came)) as pool, database.begin():
         outcomes = [pool.submit(ingest.store, each) for each in came]
         # The first waits for the database, and the others for the first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from io import BytesIO
 
 import pytest
@@ -13,7 +15,10 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from dicomnode.errors import NotDicom
 from dicomnode.imaging.plain_header import NotPlain, PlainHeader
+from dicomnode.imaging.structure import check_structure
+from dicomnode.model.limits import InstanceLimits
 from dicomnode.services.ingest import IMAGE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS
 from tests.dimse.nodes import small_ct
 
@@ -40,8 +45,14 @@ def empty(ds: Dataset, keyword: str) -> bool:
     return ds[keyword].value is None or ds[keyword].value == ""
 
 
+def places(data: bytes, *, implicit: bool) -> Mapping[int, int]:
+    """Where the elements are, as ingest learns it."""
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return check_structure(lambda at: data[at:], len(data), syntax, InstanceLimits(), PLAIN.tags)
+
+
 def plainly(data: bytes, *, implicit: bool) -> dict[str, str]:
-    values = PLAIN.read(data, is_implicit=implicit, is_whole=True)
+    values = PLAIN.read(data, places(data, implicit=implicit), is_implicit=implicit)
     return {keyword: str(values[keyword]) for keyword in KEYWORDS if values.get(keyword) not in (None, "")}
 
 
@@ -102,12 +113,18 @@ def test_what_is_read_plainly_is_what_pydicom_reads(
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=200), st.booleans(), st.booleans())
+@given(
+    st.binary(max_size=200),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(sorted(PLAIN.tags)), st.integers(0, 199)),
+)
 def test_bytes_that_are_no_header_are_not_plain_or_hold_nothing_wrong(
-    data: bytes, implicit: bool, whole: bool
+    data: bytes, implicit: bool, anywhere: dict[int, int]
 ) -> None:
+    with suppress(NotDicom):
+        anywhere = {**anywhere, **places(data, implicit=implicit)}
     try:
-        PLAIN.read(data, is_implicit=implicit, is_whole=whole)
+        PLAIN.read(data, anywhere, is_implicit=implicit)
     except NotPlain:
         return
 
@@ -115,4 +132,15 @@ def test_bytes_that_are_no_header_are_not_plain_or_hold_nothing_wrong(
 def test_a_header_that_goes_on_is_not_plain() -> None:
     data = encoded(small_ct(), implicit=False)
     with pytest.raises(NotPlain):
-        PLAIN.read(data[:100], is_implicit=False, is_whole=False)
+        PLAIN.read(data[:100], places(data, implicit=False), is_implicit=False)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_what_follows_the_pixels_is_no_part_of_the_header(implicit: bool) -> None:
+    ds = small_ct(SamplesPerPixel=1, PixelData=b"\0\0")
+    data = encoded(ds, implicit=implicit)
+    late = Dataset()
+    late.PatientID = "another"
+    assert places(data + encoded(late, implicit=implicit), implicit=implicit) == places(
+        data, implicit=implicit
+    )

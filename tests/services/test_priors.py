@@ -35,7 +35,7 @@ from dicomnode.services.frozen_input import frozen_input
 from dicomnode.services.prior_source import prior_archive_of
 from dicomnode.services.priors import PriorService
 from dicomnode.services.routing import ONLY_ASKED_FOR, RouteTable, RoutingService
-from dicomnode.store import catalog, jobs, overview, priors
+from dicomnode.store import catalog, jobs, leases, overview, priors
 from dicomnode.store.completions import unrouted
 from dicomnode.store.schema import prior as prior_table
 from tests.dicomweb.archive import serving
@@ -592,9 +592,9 @@ def test_a_job_that_was_refused_for_want_of_a_prior_seeks_it_when_it_is_retried(
     scene.receive(series())
     scene.seek(scene.service(limit_s=0.2))
     with scene.node.database.begin() as tx:
-        claimed = jobs.claim(tx, "w", 30)
+        claimed = leases.claim(tx, "w", 30)
         assert claimed is not None
-        jobs.refuse(tx, claimed.lease, "PRIOR_MISSING", "there is none")
+        leases.refuse(tx, claimed.lease, "PRIOR_MISSING", "there is none")
     administration.retry_job(scene.node.database, scene.registry, claimed.id, ACTOR)
     assert (scene.job.state, scene.job.reason_code) == (JobState.HELD, AWAITS_PRIORS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -60,3 +61,26 @@ def test_what_a_killed_worker_worked_in_is_removed_and_a_living_ones_stays(tmp_p
         (folder / "labels.npy").touch()
     remove_scratch_of_the_dead(tmp_path)
     assert [left.exists(), living.exists()] == [False, True]
+
+
+def test_nobody_enters_an_instance_while_an_orphan_is_looked_at_for_the_last_time(database_url, tmp_path):
+    """Else a put of the same bytes could be acknowledged between the look and the removal."""
+    database, objects = Database(database_url), ObjectStore(tmp_path, 0)
+    database.upgrade()
+    stored = objects.put(b"the same again")
+
+    def enter() -> bool:
+        with database.begin() as tx:
+            catalog.add_instance(tx, replace(arrival(1), stored=stored))
+            return objects.holds(stored)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as tx:
+            catalog.stop_entries(tx)
+            entered = pool.submit(enter)
+            assert not catalog.named_objects(tx, [stored.sha256])
+            with pytest.raises(TimeoutError):
+                entered.result(0.3)
+            objects.remove(stored.sha256)
+        assert entered.result(30) is False
+    database.close()

@@ -19,7 +19,7 @@ from dicomnode.model.job import SETTLED, JobState
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.recovery import recover
 from dicomnode.services.retention import GB, RetentionService
-from dicomnode.store import catalog, commitments, completions, deliveries, jobs
+from dicomnode.store import catalog, commitments, completions, deliveries, leases
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
@@ -87,11 +87,11 @@ class Node:
         with self.database.begin() as tx:
             (each,) = [each for each in completions.unrouted(tx) if each.SeriesInstanceUID == uid]
             new_job(tx, each.id, key=uid)
-            claimed = jobs.claim(tx, "w1", 30)
+            claimed = leases.claim(tx, "w1", 30)
             assert claimed is not None
             made = replace(encoded(each.id), data=f"result of {uid}".encode())
             stored = self.put(made.data)
-            (result_id,) = jobs.finish(tx, claimed.lease, [(made, stored)])
+            (result_id,) = leases.finish(tx, claimed.lease, [(made, stored)])
             for destination, reached in states.items():
                 deliveries.add(tx, result_id, destination)
                 tx.execute(

@@ -14,7 +14,7 @@ from dicomnode.model.job import Priority
 from dicomnode.model.topic import Topic
 from dicomnode.services.repeating import Pace
 from dicomnode.services.waking import Waking
-from dicomnode.store import jobs
+from dicomnode.store import jobs, leases
 from dicomnode.store.database import Database
 from dicomnode.store.signals import announce
 from tests.store.builders import complete_series, new_job
@@ -84,7 +84,7 @@ def test_a_job_that_can_be_claimed_rings_and_one_that_is_taken_away_rings_its_wo
         job_id = new_job(tx, completion_id, priority=Priority.STAT)
     assert heard() == {Topic.JOB}
     with database.begin() as tx:
-        jobs.claim(tx, "w", 30)
+        leases.claim(tx, "w", 30)
     with database.begin() as tx:
         jobs.cancel(tx, job_id, "not needed")
     assert heard() == {Topic.LEASE}

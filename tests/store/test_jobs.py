@@ -12,7 +12,7 @@ from dicomnode.errors import IllegalTransition, LeaseLost, NotFound
 from dicomnode.model.instance import StoredObject
 from dicomnode.model.job import SETTLED, TRANSITIONS, JobEvent, JobState, Lease, Priority, advance
 from dicomnode.model.result import ResultRole
-from dicomnode.store import catalog, completions, deliveries, jobs, overview, results
+from dicomnode.store import catalog, completions, deliveries, jobs, leases, overview, results
 from dicomnode.store.database import Database
 
 from .builders import arrival, complete_series, encoded, finished_job, new_job
@@ -27,7 +27,7 @@ def job_id(database: Database) -> int:
 
 def claim(database: Database, lease_s: float = 30):
     with database.begin() as tx:
-        return jobs.claim(tx, "worker-1", lease_s)
+        return leases.claim(tx, "worker-1", lease_s)
 
 
 def state(database: Database, job_id: int) -> JobState:
@@ -73,7 +73,7 @@ def test_the_most_urgent_job_is_claimed_first_and_the_older_of_two(database: Dat
 def test_a_job_that_ends_fixes_its_results(database: Database, job_id: int):
     job = claim(database)
     with database.begin() as tx:
-        jobs.finish(tx, job.lease, [(encoded(), StoredObject("a" * 64, 7))])
+        leases.finish(tx, job.lease, [(encoded(), StoredObject("a" * 64, 7))])
     assert state(database, job_id) is JobState.DONE
     assert events(database, job_id) == ["create", "claim", "finish"]
 
@@ -81,14 +81,14 @@ def test_a_job_that_ends_fixes_its_results(database: Database, job_id: int):
 def test_a_stale_fence_writes_nothing(database: Database, job_id: int):
     stale = claim(database, lease_s=-1)
     with database.begin() as tx:
-        assert jobs.expire(tx, attempts=3) == [job_id]
+        assert leases.expire(tx, attempts=3) == [job_id]
     fresh = claim(database)
     for write in (
-        lambda tx: jobs.finish(tx, stale.lease, [(encoded(), StoredObject("a" * 64, 7))]),
-        lambda tx: jobs.extend(tx, stale.lease, 30),
-        lambda tx: jobs.refuse(tx, stale.lease, "CODE", "why"),
-        lambda tx: jobs.fail(tx, stale.lease, "CODE", "why", attempts=3, backoff_s=1),
-        lambda tx: jobs.hand_back(tx, stale.lease),
+        lambda tx: leases.finish(tx, stale.lease, [(encoded(), StoredObject("a" * 64, 7))]),
+        lambda tx: leases.extend(tx, stale.lease, 30),
+        lambda tx: leases.refuse(tx, stale.lease, "CODE", "why"),
+        lambda tx: leases.fail(tx, stale.lease, "CODE", "why", attempts=3, backoff_s=1),
+        lambda tx: leases.hand_back(tx, stale.lease),
     ):
         with pytest.raises(LeaseLost), database.begin() as tx:
             write(tx)
@@ -100,7 +100,7 @@ def test_a_job_that_kills_its_worker_each_time_is_dead_after_its_attempts(databa
     for attempt in (1, 2, 3):
         assert claim(database, lease_s=-1).attempt == attempt
         with database.begin() as tx:
-            jobs.expire(tx, attempts=3)
+            leases.expire(tx, attempts=3)
     assert claim(database) is None
     with database.read() as tx:
         job = jobs.get(tx, job_id)
@@ -111,7 +111,7 @@ def test_a_failed_attempt_waits_before_the_next_and_the_last_one_is_dead(databas
     for expected in (JobState.RETRY_WAIT, JobState.DEAD):
         job = claim(database)
         with database.begin() as tx:
-            assert jobs.fail(tx, job.lease, "CRASHED", "it died", attempts=2, backoff_s=0) is expected
+            assert leases.fail(tx, job.lease, "CRASHED", "it died", attempts=2, backoff_s=0) is expected
     job = jobs_get(database, job_id)
     assert (job.reason_code, job.reason) == ("CRASHED", "it died")
 
@@ -119,7 +119,7 @@ def test_a_failed_attempt_waits_before_the_next_and_the_last_one_is_dead(databas
 def test_the_wait_between_attempts_is_kept(database: Database, job_id: int):
     job = claim(database)
     with database.begin() as tx:
-        jobs.fail(tx, job.lease, "CRASHED", "it died", attempts=2, backoff_s=3600)
+        leases.fail(tx, job.lease, "CRASHED", "it died", attempts=2, backoff_s=3600)
     assert claim(database) is None
     assert state(database, job_id) is JobState.RETRY_WAIT
 
@@ -127,7 +127,7 @@ def test_the_wait_between_attempts_is_kept(database: Database, job_id: int):
 def test_a_job_that_is_handed_back_has_not_been_tried(database: Database, job_id: int):
     job = claim(database)
     with database.begin() as tx:
-        jobs.hand_back(tx, job.lease)
+        leases.hand_back(tx, job.lease)
     again = claim(database)
     assert (again.id, again.attempt) == (job_id, 1)
 
@@ -137,7 +137,7 @@ def test_a_running_job_can_be_cancelled_and_its_worker_loses_the_lease(database:
     with database.begin() as tx:
         jobs.cancel(tx, job_id, "not needed")
     with pytest.raises(LeaseLost), database.begin() as tx:
-        jobs.extend(tx, job.lease, 30)
+        leases.extend(tx, job.lease, 30)
     assert state(database, job_id) is JobState.CANCELLED
 
 
@@ -146,7 +146,7 @@ def test_a_dead_job_starts_again_from_its_first_attempt_with_the_pipeline_of_tod
 ):
     job = claim(database)
     with database.begin() as tx:
-        jobs.give_up(tx, job.lease, "GATE_FAILED", "not what was computed")
+        leases.give_up(tx, job.lease, "GATE_FAILED", "not what was computed")
         jobs.retry(tx, job_id, "2", "new digest")
     again = claim(database)
     assert (again.attempt, again.pipeline_version, again.pipeline_digest) == (1, "2", "new digest")
@@ -155,7 +155,7 @@ def test_a_dead_job_starts_again_from_its_first_attempt_with_the_pipeline_of_tod
 def test_a_done_job_cannot_be_cancelled_or_retried(database: Database, job_id: int):
     job = claim(database)
     with database.begin() as tx:
-        jobs.finish(tx, job.lease, [])
+        leases.finish(tx, job.lease, [])
     with pytest.raises(IllegalTransition), database.begin() as tx:
         jobs.cancel(tx, job_id, "too late")
     with pytest.raises(IllegalTransition), database.begin() as tx:
@@ -185,7 +185,7 @@ def test_a_newer_generation_takes_the_lease_of_the_older_one_that_runs(database:
     with database.begin() as tx:
         assert jobs.cancel_superseded(tx, job.series_id, 2, "brain_tissue") == [job_id]
     with pytest.raises(LeaseLost), database.begin() as tx:
-        jobs.finish(tx, job.lease, [])
+        leases.finish(tx, job.lease, [])
 
 
 def test_a_study_that_names_two_patients_has_its_jobs_held_one_that_runs_included(database: Database):
@@ -198,7 +198,7 @@ def test_a_study_that_names_two_patients_has_its_jobs_held_one_that_runs_include
         assert jobs.hold_study(tx, "1.2.3", "two patients") == []
     assert {jobs_get(database, id_).state for id_ in ids} == {JobState.HELD}
     with pytest.raises(LeaseLost), database.begin() as tx:
-        jobs.finish(tx, running.lease, [])
+        leases.finish(tx, running.lease, [])
     with database.begin() as tx:
         jobs.release(tx, ids[0])
     assert claim(database).id == ids[0]
@@ -210,7 +210,7 @@ def test_what_a_gate_stopped_is_held_with_its_reason_until_somebody_has_looked(d
         new_job(tx, completion_id)
     job = claim(database)
     with database.begin() as tx:
-        jobs.hold(tx, job.lease, "GATE_FAILED", "the mask is shifted")
+        leases.hold(tx, job.lease, "GATE_FAILED", "the mask is shifted")
     held = jobs_get(database, job.id)
     assert (held.state, held.reason_code, held.reason) == ("held", "GATE_FAILED", "the mask is shifted")
     assert claim(database) is None
@@ -220,7 +220,7 @@ def test_an_unknown_job_is_not_found(database: Database):
     with pytest.raises(NotFound), database.begin() as tx:
         jobs.cancel(tx, 4711, "why")
     with pytest.raises(LeaseLost), database.begin() as tx:
-        jobs.extend(tx, Lease(4711, 1), 30)
+        leases.extend(tx, Lease(4711, 1), 30)
 
 
 def jobs_get(database: Database, job_id: int):
@@ -242,7 +242,7 @@ def test_a_job_that_ended_without_a_result_owes_one_notice(database: Database):
     job = claim(database)
     with database.begin() as tx:
         assert jobs.next_notice(tx) is None
-        jobs.refuse(tx, job.lease, "NOT_MR", "The series is not MR.")
+        leases.refuse(tx, job.lease, "NOT_MR", "The series is not MR.")
         owing = jobs.next_notice(tx)
         assert (owing.id, owing.state, owing.reason_code) == (job.id, "refused", "NOT_MR")
         assert len(jobs.give_notice(tx, owing, [(encoded(), StoredObject("a" * 64, 1))])) == 1
@@ -256,7 +256,7 @@ def test_a_job_that_was_started_again_before_its_notice_owes_none(database: Data
         new_job(tx, completion_id)
     job = claim(database)
     with database.begin() as tx:
-        jobs.give_up(tx, job.lease, "RUN_CRASHED", "why")
+        leases.give_up(tx, job.lease, "RUN_CRASHED", "why")
         owing = jobs.next_notice(tx)
         jobs.retry(tx, job.id, "1", "d")
         assert jobs.give_notice(tx, owing, [(encoded(), StoredObject("a" * 64, 1))]) == []
@@ -272,11 +272,11 @@ def test_what_may_have_reached_a_destination_is_withdrawn_once_and_nothing_else(
         completions.complete_ordered(tx, "1.2.3.4")
         newer = next(c for c in completions.unrouted(tx) if c.generation == 2)
         new_job(tx, newer.id, "newer")
-        job = jobs.claim(tx, "w1", 30)
+        job = leases.claim(tx, "w1", 30)
         assert [ref.SOPInstanceUID for ref in results.offered(tx, job)] == ["2.25.1.1"]
         withdrawal = replace(encoded(8), role=ResultRole.WITHDRAWAL)
         made = [(withdrawal, StoredObject("a" * 64, 1)), (encoded(9), StoredObject("b" * 64, 1))]
-        for result_id in jobs.finish(tx, job.lease, made):
+        for result_id in leases.finish(tx, job.lease, made):
             deliveries.add(tx, result_id, "pacs")
         deliveries.claim(tx, "pacs", 30, str)
         assert [ref.SOPInstanceUID for ref in results.offered(tx, job)] == ["2.25.9.1"]

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 from dicomnode.errors import IllegalTransition, LeaseLost, NotFound
 from dicomnode.model.job import HEAD_START_S, SETTLED, TRANSITIONS, JobEvent, JobState, Lease, Priority
 from dicomnode.model.queue import Limit, PauseKind
-from dicomnode.store import jobs, pauses
+from dicomnode.store import jobs, leases, pauses
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
 from dicomnode.store.schema import job, job_event, metadata, pause
@@ -135,8 +135,8 @@ class JobTable(RuleBasedStateMachine):
         limits = () if at_once is None else (Limit(lane, at_once, None),)
         expected = self._next(worker, at_once, lane)
         with self.database.begin() as tx:
-            due = jobs.is_due(tx, worker)
-            got = jobs.claim(tx, worker, 3600.0, limits)
+            due = leases.next_up(tx, worker) is not None
+            got = leases.claim(tx, worker, 3600.0, limits)
         assert due or got is None, "what is claimed was due"
         assert (got and got.id) == (expected and expected.id)
         if expected is not None and got is not None:
@@ -170,18 +170,18 @@ class JobTable(RuleBasedStateMachine):
 
     def _end(self, tx: Any, lease: Lease, each: Model, how: str) -> None:
         if how == "finish":
-            jobs.finish(tx, lease, [])
+            leases.finish(tx, lease, [])
         elif how == "hand_back":
-            jobs.hand_back(tx, lease)
+            leases.hand_back(tx, lease)
         else:
-            getattr(jobs, how)(tx, lease, "CODE", "a reason")
+            getattr(leases, how)(tx, lease, "CODE", "a reason")
         self._goes(each, JobEvent(how), fence=int(how == "hold"))
         each.attempt -= how == "hand_back"
 
     @rule(data=st.data(), backoff_s=st.sampled_from([0.0, 3600.0]))
     def fail(self, data: st.DataObject, backoff_s: float) -> None:
         def fail(tx: Any, lease: Lease, each: Model) -> None:
-            state = jobs.fail(tx, lease, "CRASHED", "it died", attempts=ATTEMPTS, backoff_s=backoff_s)
+            state = leases.fail(tx, lease, "CRASHED", "it died", attempts=ATTEMPTS, backoff_s=backoff_s)
             used_up = each.attempt >= ATTEMPTS
             self._goes(each, JobEvent.GIVE_UP if used_up else JobEvent.FAIL)
             each.resting = backoff_s > 0 and not used_up
@@ -192,7 +192,7 @@ class JobTable(RuleBasedStateMachine):
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
         def extend(tx: Any, lease: Lease, each: Model) -> None:
-            jobs.extend(tx, lease, 3600.0)
+            leases.extend(tx, lease, 3600.0)
             each.lapsed = False
 
         self._with_lease(data, extend)
@@ -210,11 +210,11 @@ class JobTable(RuleBasedStateMachine):
             return
         lease = data.draw(st.sampled_from(self.stale))
         uses: dict[str, Callable[[Any], object]] = {
-            "finish": lambda tx: jobs.finish(tx, lease, []),
-            "hand_back": lambda tx: jobs.hand_back(tx, lease),
-            "extend": lambda tx: jobs.extend(tx, lease, 30.0),
-            "refuse": lambda tx: jobs.refuse(tx, lease, "CODE", "why"),
-            "fail": lambda tx: jobs.fail(tx, lease, "DIED", "why", attempts=ATTEMPTS, backoff_s=0.0),
+            "finish": lambda tx: leases.finish(tx, lease, []),
+            "hand_back": lambda tx: leases.hand_back(tx, lease),
+            "extend": lambda tx: leases.extend(tx, lease, 30.0),
+            "refuse": lambda tx: leases.refuse(tx, lease, "CODE", "why"),
+            "fail": lambda tx: leases.fail(tx, lease, "DIED", "why", attempts=ATTEMPTS, backoff_s=0.0),
         }
         with pytest.raises(LeaseLost), self.database.begin() as tx:
             uses[how](tx)
@@ -234,7 +234,7 @@ class JobTable(RuleBasedStateMachine):
     def expire(self) -> None:
         lapsed = [each for each in self.model.values() if each.lapsed]
         with self.database.begin() as tx:
-            assert sorted(jobs.expire(tx, ATTEMPTS)) == sorted(each.id for each in lapsed)
+            assert sorted(leases.expire(tx, ATTEMPTS)) == sorted(each.id for each in lapsed)
         for each in lapsed:
             used_up = each.attempt >= ATTEMPTS
             self._goes(each, JobEvent.GIVE_UP if used_up else JobEvent.EXPIRE, fence=1)
@@ -244,7 +244,7 @@ class JobTable(RuleBasedStateMachine):
     def end_overdue(self) -> None:
         late = [each for each in self.model.values() if each.late and each.state in WAITING]
         with self.database.begin() as tx:
-            assert sorted(jobs.end_overdue(tx)) == sorted(each.id for each in late)
+            assert sorted(leases.end_overdue(tx)) == sorted(each.id for each in late)
         for each in late:
             self._goes(each, JobEvent.OVERDUE, fence=1)
 

@@ -11,7 +11,7 @@ from dicomnode.errors import LeaseLost
 from dicomnode.model.instance import AssociationFacts
 from dicomnode.model.job import AWAITS_PRIORS, PATIENT_CONFLICT, JobState
 from dicomnode.model.prior import FrozenPrior, Search
-from dicomnode.store import catalog, completions, jobs, priors, retention
+from dicomnode.store import catalog, completions, jobs, leases, priors, retention
 from dicomnode.store.database import Database
 from dicomnode.store.retention import Terms
 from dicomnode.store.schema import prior
@@ -51,7 +51,7 @@ def test_a_job_may_run_when_its_last_search_has_ended(database):
     with database.begin() as tx:
         job = jobs.get(tx, job_id)
         assert (job.state, job.reason_code) == (JobState.HELD, AWAITS_PRIORS)
-        assert jobs.claim(tx, "w", 30.0) is None
+        assert leases.claim(tx, "w", 30.0) is None
     first, second = claimed(database), claimed(database)
     assert (first.name, second.name) == ("first", "second")
     with database.begin() as tx:
@@ -62,7 +62,7 @@ def test_a_job_may_run_when_its_last_search_has_ended(database):
     with database.begin() as tx:
         assert priors.frozen(tx, job_id) == [FrozenPrior("first", 1, found, 1)]
         assert priors.notes(tx, job_id) == {"first": "1 found", "second": "none"}
-        job = jobs.claim(tx, "w", 30.0)
+        job = leases.claim(tx, "w", 30.0)
     assert job is not None
     assert job.input_digest == "f" * 64
 

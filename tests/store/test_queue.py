@@ -11,9 +11,10 @@ from sqlalchemy import insert, select, text, update
 from dicomnode.errors import IllegalTransition, NotFound, SeriesOpen
 from dicomnode.model.job import HEAD_START_S, JobState, NewJob, Priority, head_start_s
 from dicomnode.model.queue import Limit, PauseKind
-from dicomnode.store import catalog, completions, jobs, overview, pauses, queue, workers
+from dicomnode.store import catalog, completions, jobs, leases, overview, pauses, queue, workers
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
+from dicomnode.store.due import due
 from dicomnode.store.schema import audit, job, run
 
 from .builders import arrival, complete_series, finished_job, new_job
@@ -42,7 +43,7 @@ def add(database: Database, completion_id: int, key: str, age_s: float = 0, **ch
 
 def claimed(database: Database, limits: tuple[Limit, ...] = (), worker: str = "w1") -> int | None:
     with database.begin() as tx:
-        found = jobs.claim(tx, worker, 30, limits)
+        found = leases.claim(tx, worker, 30, limits)
     return None if found is None else found.id
 
 
@@ -73,9 +74,9 @@ def test_what_has_not_begun_by_its_deadline_is_not_claimed_and_ends_with_its_rea
     assert claimed(database) == in_time
     assert claimed(database) is None
     with database.begin() as tx:
-        assert jobs.any_expired(tx)
-        assert jobs.end_overdue(tx) == [late]
-        assert not jobs.any_expired(tx)
+        assert leases.any_expired(tx)
+        assert leases.end_overdue(tx) == [late]
+        assert not leases.any_expired(tx)
         ended = jobs.get(tx, late)
         assert jobs.next_notice(tx).id == late, "its destinations are told"
     assert (ended.state, ended.reason_code) == (JobState.DEAD, "TOO_LATE")
@@ -84,9 +85,9 @@ def test_what_has_not_begun_by_its_deadline_is_not_claimed_and_ends_with_its_rea
 def test_an_administrator_who_starts_a_job_that_was_too_late_has_it_run(database, completion_id):
     late = add(database, completion_id, "late", age_s=700, deadline_s=600.0)
     with database.begin() as tx:
-        jobs.end_overdue(tx)
+        leases.end_overdue(tx)
         jobs.retry(tx, late, "1", "d", "jane")
-        assert jobs.end_overdue(tx) == []
+        assert leases.end_overdue(tx) == []
     assert claimed(database) == late
 
 
@@ -100,7 +101,7 @@ def test_a_priority_that_is_changed_counts_from_when_the_job_came(database, comp
 
 def test_a_claim_reads_one_index_however_much_is_finished(database):
     with database.begin() as tx:
-        query = jobs._DUE.params(owner="w1")
+        query = due().params(owner="w1")
         literal = query.compile(tx, compile_kwargs={"literal_binds": True})
         if tx.dialect.name == "postgresql":
             tx.execute(text("SET LOCAL enable_seqscan = off"))
@@ -118,7 +119,7 @@ def test_no_more_jobs_of_a_lane_run_at_a_time_than_its_limit_says(database, comp
     limits = (Limit(lane, 1, None),)
     assert [claimed(database, limits) for _ in range(3)] == [first, other, None]
     with database.begin() as tx:
-        jobs.finish(tx, jobs.get(tx, first).lease, [])
+        leases.finish(tx, jobs.get(tx, first).lease, [])
     assert claimed(database, limits) == second
 
 
@@ -142,7 +143,7 @@ def test_what_is_paused_is_not_claimed_until_it_is_resumed(database, completion_
     waiting = add(database, completion_id, "a")
     with database.begin() as tx:
         pauses.add(tx, kind, name, "the model is looked at", "jane")
-        assert not jobs.is_due(tx, "w1")
+        assert leases.next_up(tx, "w1") is None
     assert claimed(database) is None
     with database.begin() as tx:
         held = pauses.find(tx)[0]
