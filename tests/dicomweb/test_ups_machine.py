@@ -146,7 +146,7 @@ class Worklists(RuleBasedStateMachine):
             elif how == "fail":
                 leases.fail(tx, lease, "CRASHED", "it died", attempts=100, backoff_s=0.0)
             else:
-                getattr(jobs, how)(tx, lease, "CODE", "a reason")
+                getattr(leases, how)(tx, lease, "CODE", "a reason")
             state = jobs.get(tx, job_id).state
         self._happened(job_id, state)
 
