@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from dicomnode.model.peer import Peer
 from tests.conftest import NOT_RUN_HERE
 
 START_LIMIT_S = 60.0
+_TOLD_PORTS = range(15_000, 32_000)
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = START_LIMIT_S) -> None:
@@ -33,10 +36,15 @@ def wait_for(condition: Callable[[], object], limit_s: float = START_LIMIT_S) ->
 
 
 def free_port() -> int:
-    """A port for a program that has to be told one; for others there is port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a program that has to be told one; for others there is port 0.
+
+    Below those that the kernel hands out for port 0, which may be another's before the program starts.
+    """
+    while True:
+        port = secrets.choice(_TOLD_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def listens(port: int) -> bool:

@@ -176,7 +176,7 @@ def _match(keyword: str, text: str, *, fuzzy: bool) -> Match | None:
         return _moment(keyword, VR, text)
     if VR not in _NO_WILDCARD_VRS and ("*" in text or "?" in text):
         return Wildcard(text)
-    # No code string has a comma, and OHIF writes the modalities that are chosen as CT,MR.
+    # No code string has a comma, and viewers write the modalities that are chosen as CT,MR, too.
     values = tuple(value.strip() for value in re.split(r"[,\\]" if VR == "CS" else r"\\", text))
     return Single(text) if len(values) == 1 else AnyOf(values)
 

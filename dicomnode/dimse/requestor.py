@@ -15,6 +15,7 @@ from pynetdicom.presentation import PresentationContext
 from dicomnode.dimse.pynetdicom_settings import configure_pynetdicom
 from dicomnode.dimse.sockets import prepare_socket
 from dicomnode.dimse.tls import requestor_context
+from dicomnode.dimse.upper_layer import pause_surely
 from dicomnode.errors import AssociationFailed
 from dicomnode.model.peer import Peer
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -62,6 +63,7 @@ def association(
     except OSError as error:  # the host's name is not known
         raise AssociationFailed(f"{peer.host} cannot be found") from error
     _require_answer(assoc)
+    pause_surely(assoc)
     try:
         yield assoc
     except BaseException:

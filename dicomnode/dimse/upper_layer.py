@@ -66,6 +66,15 @@ def adopt(
     assoc._reactor_checkpoint = _Checkpoint(news, queues)
 
 
+def pause_surely(assoc: Association) -> None:
+    """Have a requestor's thread really stand still while a request is made.
+
+    pynetdicom takes the thread for paused that has been let go and has not moved yet: on a busy machine it
+    takes the response away from who waits for it, and the request ends with the time limit.
+    """
+    assoc._reactor_checkpoint = Turnstile(assoc)
+
+
 class UpperLayer(DULServiceProvider):  # type: ignore[misc]
     """pynetdicom's, whose thread sleeps until bytes come or something is to be sent."""
 
@@ -291,3 +300,37 @@ class _Checkpoint(threading.Event):
         if not any(each.qsize() for each in self._queues):
             self._news.wait(_LOOK_S)
         return super().wait(timeout)
+
+
+class Turnstile(threading.Event):
+    """A checkpoint that is closed only once `passer` stands before it, or has ended."""
+
+    def __init__(self, passer: threading.Thread) -> None:
+        super().__init__()
+        self._passer, self._moved = passer, threading.Condition()
+        self._has_passed = True
+        self.set()
+
+    def clear(self) -> None:
+        """Close it; returns when nobody is on the way."""
+        super().clear()
+        with self._moved:
+            while (
+                self._has_passed
+                and self._passer.is_alive()
+                and self._passer is not threading.current_thread()
+            ):
+                self._moved.wait(_LOOK_S)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Stand before it until it is open."""
+        with self._moved:
+            self._has_passed = False
+            self._moved.notify_all()
+        while True:
+            is_open = super().wait(timeout)
+            with self._moved:
+                # Closed again meanwhile: who closed it has seen us here.
+                if timeout is not None or self.is_set():
+                    self._has_passed = is_open
+                    return is_open

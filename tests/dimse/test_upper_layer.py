@@ -31,8 +31,10 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicomnode.dimse.command_set import read_command
+from dicomnode.dimse.requestor import association
 from dicomnode.dimse.service import Intake
 from dicomnode.dimse.storage import streamed_storage
+from dicomnode.dimse.upper_layer import Turnstile
 from dicomnode.errors import StorageFull
 from dicomnode.model.instance import Announced
 from tests.dimse.nodes import Node, StartNode, small_ct, write
@@ -334,3 +336,38 @@ def test_other_messages_are_answered_between_instances(start_node: StartNode, tm
     assoc.release()
     assert assoc.is_released
     assert len(node.received) == 3
+
+
+def test_a_requestor_s_thread_that_was_let_go_and_has_not_moved_is_not_taken_for_paused():
+    passed, may_go_on, rounds = threading.Semaphore(0), threading.Semaphore(0), 3
+
+    def react() -> None:
+        for _ in range(rounds):
+            turnstile.wait()
+            passed.release()
+            may_go_on.acquire()
+
+    reactor = threading.Thread(target=react, daemon=True)
+    turnstile = Turnstile(reactor)
+    reactor.start()
+    for remaining in reversed(range(rounds)):
+        assert passed.acquire(timeout=30)
+        closing = threading.Thread(target=turnstile.clear, daemon=True)
+        closing.start()
+        wait_for(lambda: not turnstile.is_set())
+        assert closing.is_alive()
+        may_go_on.release()
+        closing.join(30)
+        assert not closing.is_alive()
+        assert not passed.acquire(blocking=False)
+        if remaining:
+            turnstile.set()
+    reactor.join(30)
+    assert not reactor.is_alive()
+
+
+def test_a_requestor_s_association_has_a_turnstile(start_node: StartNode):
+    node = start_node()
+    with association(node.peer, "TEST", [build_context(Verification)]) as assoc:
+        assert isinstance(assoc._reactor_checkpoint, Turnstile)
+        assert [assoc.send_c_echo().Status for _ in range(20)] == [0] * 20

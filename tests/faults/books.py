@@ -90,6 +90,8 @@ send_to = ["archive"]
             self._folder / "node",
             pipelines=self._pipelines,
             routes=routes,
+            # A scanner that has to wait for the machine must not be taken for one that has ended.
+            quiet_s=1.5,
             environment=self._environment | environment,
         )
         return self.node
