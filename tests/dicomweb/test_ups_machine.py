@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -15,7 +14,6 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from pydicom.dataset import Dataset
 
@@ -34,6 +32,7 @@ from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import identity, metadata
 from tests.dicomweb.worklist import SETTINGS, order
+from tests.harness.machines import hold_against
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.store.builders import arrival
 
@@ -211,14 +210,7 @@ class Worklists(RuleBasedStateMachine):
 def test_work_items_agree_with_their_model(database_url, tmp_path):
     write_toy_pipeline(tmp_path / "pipelines")
     url = database_url if database_url.startswith("postgresql") else ""
-    machine = type("Machine", (Worklists,), {"url": url, "pipelines": tmp_path / "pipelines"})
-    options = settings(
-        max_examples=15,
-        stateful_step_count=25,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    run_state_machine_as_test(machine, settings=options)
+    hold_against(Worklists, examples=15, steps=25, url=url, pipelines=tmp_path / "pipelines")
 
 
 def test_every_end_is_reached_through_in_progress():

@@ -9,9 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import delete, select, update
 
 from dicomnode.errors import IllegalTransition, LeaseLost, NotFound
@@ -21,6 +20,7 @@ from dicomnode.store import jobs, leases, pauses
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
 from dicomnode.store.schema import job, job_event, metadata, pause
+from tests.harness.machines import hold_against
 from tests.store.builders import complete_series, new_job
 
 ATTEMPTS = 3
@@ -330,15 +330,5 @@ class JobTable(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_whatever_is_done_in_whatever_order_the_table_agrees_with_a_plain_model(kind, request):
-    class OnThisDatabase(JobTable):
-        url = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
-
-    run_state_machine_as_test(
-        OnThisDatabase,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
+    hold_against(JobTable, examples=25, steps=40, url=url)

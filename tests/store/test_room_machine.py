@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sqlalchemy import delete, select
 
 from dicomnode.model.job import Lease, Priority
@@ -15,6 +14,7 @@ from dicomnode.model.room import Room, Slot
 from dicomnode.store import bundles, leases, room, workers
 from dicomnode.store.database import Database
 from dicomnode.store.schema import metadata, worker
+from tests.harness.machines import hold_against
 from tests.store.builders import complete_series, new_job
 
 HOST_MB = 24_000
@@ -133,15 +133,5 @@ class Memory(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_never_is_more_memory_held_than_there_is_and_nothing_that_fits_waits_for_ever(kind, request):
-    class OnThisDatabase(Memory):
-        url = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
-
-    run_state_machine_as_test(
-        OnThisDatabase,
-        settings=settings(
-            max_examples=6,
-            stateful_step_count=20,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    url = request.getfixturevalue("postgres_url") if kind == "postgresql" else ""
+    hold_against(Memory, examples=6, steps=20, url=url)
