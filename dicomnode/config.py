@@ -339,6 +339,10 @@ class WorkersSection(_Section):
         return tuple(entry for entry in devices for _ in range(entry.slots))
 
 
+RAY_WORKER_PORTS = range(10_002, 20_000)
+"""Ray's own choice; its first machine does not start on one of them."""
+
+
 class RaySection(_Section):
     """The Ray cluster where runs happen with `workers.executor = "ray"`, and this machine's part of it."""
 
@@ -358,6 +362,9 @@ class RaySection(_Section):
     def _is_whole(self) -> Self:
         if self.address and not (self.own_address and self.token_file):
             raise ValueError("address needs own_address, where the others reach this machine, and token_file")
+        if self.address and int(self.address.rpartition(":")[2]) in RAY_WORKER_PORTS:
+            first, last = RAY_WORKER_PORTS[0], RAY_WORKER_PORTS[-1]
+            raise ValueError(f"address has a port that Ray gives to its workers ({first} to {last})")
         return self
 
     @property

@@ -23,7 +23,7 @@ from dicomnode.model.peer import Peer
 from tests.conftest import NOT_RUN_HERE
 
 START_LIMIT_S = 60.0
-_TOLD_PORTS = range(15_000, 32_000)
+_TOLD_PORTS = range(20_000, 32_000)
 
 
 def wait_for(condition: Callable[[], object], limit_s: float = START_LIMIT_S) -> None:
@@ -38,7 +38,8 @@ def wait_for(condition: Callable[[], object], limit_s: float = START_LIMIT_S) ->
 def free_port() -> int:
     """A port for a program that has to be told one; for others there is port 0.
 
-    Below those that the kernel hands out for port 0, which may be another's before the program starts.
+    Below those that the kernel hands out for port 0, which may be another's before the program starts, and above
+    those that the workers of Ray take.
     """
     while True:
         port = secrets.choice(_TOLD_PORTS)

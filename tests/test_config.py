@@ -72,6 +72,10 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
             '[web]\naddress = "0.0.0.0"\naccept = [{ae_title = "CT1", address = "0.0.0.0/0"}]\n',
             "web: accept lets everybody in",
         ),
+        (
+            '[ray]\naddress = "h:10002"\nown_address = "10.1.0.5"\ntoken_file = "t"\n',
+            "address has a port that Ray gives to its workers",
+        ),
         ("[web]\nport = 0\nprocesses = 2\n", "web: several processes share one port"),
         ('[web]\npath = "dicom-web"\n', "web.path: "),
         (
