@@ -169,7 +169,7 @@ def _shared(geometry: Geometry, header: Dataset) -> Dataset:
     """Plane orientation and pixel measures, which all frames have in common."""
     shared = Dataset()
     if geometry.FrameOfReferenceUID:
-        spacing = format_number_as_ds(round(geometry.spacing[2], 6))
+        spacing = format_number_as_ds(round(geometry.spacing[2], 12))
         thickness = number_of(header, "SliceThickness")
         orientation = decimals(header, "ImageOrientationPatient", 6)
         shared.PlaneOrientationSequence = [with_elements(ImageOrientationPatient=orientation)]

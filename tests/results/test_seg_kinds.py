@@ -19,6 +19,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import RLELossless
 
 from dicomnode.errors import GateFailed
+from dicomnode.imaging.findings import Findings
+from dicomnode.imaging.geometry import series_geometry
 from dicomnode.model.profile import Profile
 from dicomnode.results.conformance import dciodvfy_problems, find_dciodvfy
 from dicomnode.results.frame_groups import pixel_element
@@ -29,6 +31,7 @@ from dicomnode.results.seg import LABEL_MAP_SEGMENTATION_STORAGE, encode_seg
 from dicomnode.results.seg_fractional import encode_fractional
 from dicomnode.results.seg_pixels import binary_frames, label_frames, run_lengths
 from tests.conftest import NOT_RUN_HERE
+from tests.imaging.builders import mr_headers
 from tests.readers.tools import dcmqi_masks
 from tests.results.sources import SOURCES, VOLUMES, by_name, manifest_of_maps, source
 
@@ -233,6 +236,15 @@ def test_a_tilted_stack_keeps_the_planes_of_its_source(manifest, provenance):
         frame.PlanePositionSequence[0].ImagePositionPatient for frame in ds.PerFrameFunctionalGroupsSequence
     ]
     assert positions == [header.ImagePositionPatient for header in headers]
+
+
+def test_many_slices_lie_on_their_source_to_a_millionth_of_a_mm(manifest, provenance):
+    headers = mr_headers(shape=(384, 4, 4), spacing=(1.0, 1.0, 0.666666686534882))
+    geometry, headers = series_geometry(headers)
+    findings = Findings(np.ones(geometry.shape, np.uint8), geometry)
+    ds = read(encode_seg(findings, headers, manifest, provenance, Profile()))
+    volume = highdicom.seg.Segmentation.from_dataset(ds).get_volume()
+    assert abs(volume.spacing[0] - geometry.spacing[2]) * 383 < 1e-6
 
 
 def test_what_has_no_voxel_has_one_empty_frame_where_frames_are_omitted(manifest, provenance):
