@@ -1,4 +1,4 @@
-"""A catalog of any size, entered in bulk: studies of two series of a hundred instances each."""
+"""A catalog of any size, entered in bulk: studies of two series of 100 instances each, and two results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, cast, insert, literal, select, true
 
 from dicomnode.store.database import Database, Transaction
-from dicomnode.store.schema import Instant, association, instance, series, study
+from dicomnode.store.schema import (
+    Instant,
+    association,
+    completion,
+    instance,
+    job,
+    result,
+    series,
+    study,
+)
 
 OF_SERIES, OF_STUDY = 100, 2
 _FAMILY = ("Smith", "Jones", "Müller", "Garcia", "Rossi", "Novak", "Silva", "Kim", "Nguyen", "Haddad")
@@ -61,6 +70,7 @@ def fill(database: Database, instances: int) -> None:
         for batch in _batches(_series(entries(instances), at)):
             tx.execute(insert(series), batch)
         _enter_instances(tx, at)
+        _enter_results(tx, entries(instances), at)
     with database.begin() as tx:
         tx.exec_driver_sql("ANALYZE")
 
@@ -125,6 +135,78 @@ def _enter_instances(tx: Transaction, at: datetime) -> None:
         select(*columns.values()).select_from(series).join(number, true()).order_by(series.c.id, number.c.k)
     )
     tx.execute(insert(instance).from_select(list(columns), rows, include_defaults=False))
+
+
+def _enter_results(tx: Transaction, chosen: list[Entry], at: datetime) -> None:
+    """A job for the first series of each study, which made a Segmentation and a report."""
+    numbers = range(1, len(chosen) + 1)
+    for batch in _batches(_completion(number, at) for number in numbers):
+        tx.execute(insert(completion), batch)
+    for batch in _batches(_job(number, at) for number in numbers):
+        tx.execute(insert(job), batch)
+    for batch in _batches(
+        _result(number, entry, place, role, at)
+        for number, entry in enumerate(chosen, 1)
+        for place, role in enumerate(("SEG", "SR"))
+    ):
+        tx.execute(insert(result), batch)
+
+
+def _completion(number: int, at: datetime) -> dict[str, object]:
+    return {
+        "id": number,
+        "series_id": (number - 1) * OF_STUDY + 1,
+        "generation": 1,
+        "reason": "quiet",
+        "instance_count": OF_SERIES,
+        "completed_at": at,
+        "routed_at": at,
+    }
+
+
+def _job(number: int, at: datetime) -> dict[str, object]:
+    return {
+        "id": number,
+        "key": str(number),
+        "completion_id": number,
+        "series_id": (number - 1) * OF_STUDY + 1,
+        "generation": 1,
+        "input_digest": "",
+        "route": "bulk",
+        "pipeline": "bulk",
+        "pipeline_version": "1",
+        "pipeline_digest": "",
+        "priority": 0,
+        "send_to": [],
+        "state": "done",
+        "fence": 1,
+        "attempt": 1,
+        "not_before": at,
+        "created_at": at,
+        "updated_at": at,
+    }
+
+
+def _result(number: int, entry: Entry, place: int, role: str, at: datetime) -> dict[str, object]:
+    series_uid = entry.series(OF_STUDY + 1 + place)
+    return {
+        "job_id": number,
+        "fence": 1,
+        "listed": True,
+        "ordinal": place,
+        "role": role,
+        "Modality": role,
+        "SeriesNumber": str(9000 + place),
+        "InstanceNumber": "1",
+        "StudyInstanceUID": entry.uid,
+        "SeriesInstanceUID": series_uid,
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4",
+        "SOPInstanceUID": f"{series_uid}.1",
+        "TransferSyntaxUID": "1.2.840.10008.1.2.1",
+        "sha256": "0" * 64,
+        "size": 500_000,
+        "created_at": at,
+    }
 
 
 def _batches(rows: Iterator[dict[str, object]]) -> Iterator[list[dict[str, object]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from os import PathLike
 
@@ -38,9 +39,15 @@ class ResultReference:
 
 @dataclass(frozen=True, slots=True)
 class ResultInstance(ResultReference):
-    """One result instance without its bytes, which are in the object store."""
+    """One result instance without its bytes, which are in the object store.
+
+    `searched` are the attributes that it can be searched by, by keyword. Of the forms that a run's results
+    are made in, one is `listed` by this node itself.
+    """
 
     TransferSyntaxUID: str
+    searched: Mapping[str, str | int | None] = field(default_factory=dict, kw_only=True, hash=False)
+    listed: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,8 @@ class EncodedResult(ResultInstance):
     def instance(self) -> ResultInstance:
         """The same without its bytes."""
         reference = (self.role, self.StudyInstanceUID, self.SeriesInstanceUID, self.SOPClassUID)
-        return ResultInstance(*reference, self.SOPInstanceUID, self.TransferSyntaxUID)
+        uids = (self.SOPInstanceUID, self.TransferSyntaxUID)
+        return ResultInstance(*reference, *uids, searched=self.searched, listed=self.listed)
 
 
 @dataclass(frozen=True, slots=True)

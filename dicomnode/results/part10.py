@@ -8,7 +8,9 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
+from dicomnode.imaging.elements import text_of, value_of
 from dicomnode.model.result import EncodedResult, ResultRole
+from dicomnode.model.searched import IMAGE_KEYWORDS, SERIES_KEYWORDS
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
 from dicomnode.results.provenance import Provenance
 from dicomnode.results.source import carry_character_set, carry_identity, stamp, texts_of
@@ -43,4 +45,14 @@ def finish(
         SOPInstanceUID=str(ds.SOPInstanceUID),
         TransferSyntaxUID=str(ds.file_meta.TransferSyntaxUID),
         data=b"".join((buffer.getbuffer(), *tail)),
+        searched=_searched(ds),
     )
+
+
+def _searched(ds: Dataset) -> dict[str, str | int | None]:
+    """What a search for it asks, as the catalog takes it; no result carries the request of its source."""
+    counts = {keyword: value_of(ds, keyword) for keyword in IMAGE_KEYWORDS}
+    return {
+        **{keyword: text_of(ds, keyword) for keyword in (*SERIES_KEYWORDS, "InstanceNumber")},
+        **{keyword: None if value is None else int(value) for keyword, value in counts.items()},
+    }

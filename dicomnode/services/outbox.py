@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dicomnode.model.profile import PROFILES, Profile
 from dicomnode.model.result import EncodedResult
@@ -32,10 +32,10 @@ def profiles_of(destinations: Iterable[str], profile_of: ProfileOf) -> list[Prof
 
 
 def keep(objects: Objects, forms: Forms) -> list[Kept]:
-    """Make the bytes of every form durable, before any row names them."""
+    """Make the bytes of every form durable, before any row names them; the node lists the first form."""
     return [
-        Kept(profile, (encoded.instance, objects.put(encoded.data)))
-        for profile, results in forms.items()
+        Kept(profile, (replace(encoded.instance, listed=number == 0), objects.put(encoded.data)))
+        for number, (profile, results) in enumerate(forms.items())
         for encoded in results
     ]
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from sqlalchemy import and_, exists, func, insert, select
 
 from dicomnode.model.instance import StoredObject
-from dicomnode.model.job import Job
+from dicomnode.model.job import Job, Lease
 from dicomnode.model.result import ResultInstance, ResultReference, ResultRole
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
@@ -18,15 +18,16 @@ Stored: TypeAlias = tuple[ResultInstance, StoredObject]
 """A result, and where its bytes were kept."""
 
 
-def add(tx: Transaction, job_id: int, made: Sequence[Stored]) -> list[int]:
-    """Insert the results of one run, in their order; returns their ids."""
-    first = tx.execute(select(func.count(result.c.id)).where(result.c.job_id == job_id)).scalar_one()
+def add(tx: Transaction, lease: Lease, made: Sequence[Stored]) -> list[int]:
+    """Insert the results of one run, or of one notice, in their order; returns their ids."""
+    first = tx.execute(select(func.count(result.c.id)).where(result.c.job_id == lease.id)).scalar_one()
     return [
         int(
             tx.execute(
                 insert(result)
                 .values(
-                    job_id=job_id,
+                    job_id=lease.id,
+                    fence=lease.fence,
                     ordinal=ordinal,
                     role=instance.role,
                     StudyInstanceUID=instance.StudyInstanceUID,
@@ -37,6 +38,8 @@ def add(tx: Transaction, job_id: int, made: Sequence[Stored]) -> list[int]:
                     sha256=stored.sha256,
                     size=stored.size,
                     created_at=Now(),
+                    listed=instance.listed and instance.role is not ResultRole.WITHDRAWAL,
+                    **instance.searched,
                 )
                 .returning(result.c.id)
             ).scalar_one()

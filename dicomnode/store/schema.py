@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from dicomnode.model.query import fold_name
+from dicomnode.model.searched import IMAGE_KEYWORDS, REQUEST_KEYWORDS, SERIES_KEYWORDS
 
 metadata = MetaData(
     naming_convention={
@@ -458,8 +459,14 @@ result = Table(
     _at("created_at"),
     _at("released_at", nullable=True),
     _at("removed_at", nullable=True),
+    Column("fence", Integer, nullable=False),
+    Column("listed", Boolean, nullable=False),
+    *map(_text, (*SERIES_KEYWORDS, *REQUEST_KEYWORDS, "InstanceNumber")),
+    *(Column(keyword, Integer) for keyword in IMAGE_KEYWORDS),
     UniqueConstraint("job_id", "ordinal"),
     Index("ix_result_sha256", "sha256"),
+    Index("ix_result_StudyInstanceUID", "StudyInstanceUID"),
+    Index("ix_result_SeriesInstanceUID", "SeriesInstanceUID"),
 )
 
 delivery = Table(

@@ -19,10 +19,18 @@ from dicomnode.errors import NotDicom
 from dicomnode.imaging.plain_header import NotPlain, PlainHeader
 from dicomnode.imaging.structure import check_structure
 from dicomnode.model.limits import InstanceLimits
-from dicomnode.services.ingest import IMAGE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS
+from dicomnode.model.searched import IMAGE_KEYWORDS, SERIES_KEYWORDS
+from dicomnode.services.ingest import STUDY_KEYWORDS
 from tests.dimse.nodes import small_ct
 
-KEYWORDS = (*STUDY_KEYWORDS, *SERIES_KEYWORDS, *IMAGE_KEYWORDS, "InstanceNumber", "RequestAttributesSequence")
+KEYWORDS = (
+    *STUDY_KEYWORDS,
+    "SeriesInstanceUID",
+    *SERIES_KEYWORDS,
+    *IMAGE_KEYWORDS,
+    "InstanceNumber",
+    "RequestAttributesSequence",
+)
 PLAIN = PlainHeader((*KEYWORDS, "SpecificCharacterSet"))
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 

@@ -43,7 +43,8 @@ _TEXTS = {
     ),
     "C-FIND": (
         "Each attribute of the tables below is matched and returned; another key constrains nothing, is "
-        "answered empty, and the responses are FF01. A C-CANCEL is obeyed between two responses."
+        "answered empty, and the responses are FF01. Results of the node itself are found beside what was "
+        "received. A C-CANCEL is obeyed between two responses."
     ),
     "C-MOVE": (
         "The move destination is an AE title of section 'Remote AE titles': any other is refused with "
