@@ -13,8 +13,8 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.events import Event, InterventionEvent
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.service_class import ServiceClass
 
+from dicomnode.dimse.cancellation import Cancellations
 from dicomnode.dimse.command_set import StoreRequest
 from dicomnode.dimse.edge import attempt, refused
 from dicomnode.dimse.negotiation import answer_extended
@@ -28,7 +28,7 @@ class Dispatch:
     """The services of a receiver by SOP class; no two may have the same one."""
 
     def __init__(self, services: Iterable[Service], facts: Callable[[Association], AssociationFacts]) -> None:
-        self._facts = facts
+        self._facts, self._cancellations = facts, Cancellations()
         self._services: dict[str, Service] = {}
         for service in services:
             if twice := self._services.keys() & service.classes:
@@ -42,6 +42,7 @@ class Dispatch:
 
     def _handle(self, event: Event) -> Any:
         facts = self._facts(event.assoc)
+        event._is_cancelled = partial(self._cancellations.holds, event.assoc)
         service = self._services[event.context.abstract_syntax]
         handler = service.handlers.get(event.event)
         if handler is None:
@@ -69,6 +70,7 @@ class Dispatch:
             service = self._services.get(SOPClassUID)
             if service is not None and service.extended is not None:
                 answer_extended(assoc, SOPClassUID, service.extended(information))
+        self._cancellations.follow(assoc)
         assoc._serve_request = partial(self._serve, assoc, assoc._serve_request)
 
     def _supported_contexts(self, proposed: Sequence[PresentationContext]) -> list[PresentationContext]:
@@ -110,15 +112,10 @@ class Dispatch:
             self._retrieve(assoc, message, context)
 
     def _retrieve(self, assoc: Association, message: Any, context: PresentationContext) -> None:
-        # As pynetdicom does around each request: no C-CANCEL of an earlier one, and the reactor rests.
-        assoc.dimse.cancel_req = {}
+        # As pynetdicom does around each request: the reactor rests.
         assoc._is_paused = True
         event = evt.EVT_C_GET if isinstance(message, C_GET) else evt.EVT_C_MOVE
-        attributes = {
-            "request": message,
-            "context": context.as_tuple,
-            "_is_cancelled": ServiceClass(assoc).is_cancelled,
-        }
+        attributes = {"request": message, "context": context.as_tuple}
         status, _ = attempt(
             "retrieve.failed", self._facts(assoc), lambda: evt.trigger(assoc, event, attributes)
         )

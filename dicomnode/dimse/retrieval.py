@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -77,14 +78,14 @@ def retrieve(
     if len(instances) > MAXIMUM_SUBOPERATIONS:
         respond(event, refused("retrieve.refused", facts, SUBOPERATIONS_UNCOUNTED, "sub-operations"))
         return
-    tally, ended = _Tally(len(instances)), _Ended(event)
+    tally, is_over = _Tally(len(instances)), partial(_is_over, event)
 
     def on_outcome(instance: OutgoingInstance, error: DimseError | None) -> None:
         tally.count(instance.SOPInstanceUID, error)
         if tally.remaining:
             respond(event, PENDING, tally)
 
-    status, _ = attempt("retrieve.failed", facts, lambda: perform(instances, on_outcome, ended))
+    status, _ = attempt("retrieve.failed", facts, lambda: perform(instances, on_outcome, is_over))
     log.info(
         "retrieve.done",
         association=facts.key,
@@ -98,17 +99,10 @@ def retrieve(
     respond(event, status, tally)
 
 
-class _Ended:
+def _is_over(event: Event) -> bool:
     """True once the requestor has sent C-CANCEL, or has gone: nobody waits for the rest."""
-
-    def __init__(self, event: Event) -> None:
-        self._event, self._ended = event, False
-
-    def __call__(self) -> bool:
-        assoc = self._event.assoc
-        # pynetdicom forgets a C-CANCEL once it was asked for it.
-        self._ended = self._ended or self._event.is_cancelled
-        return self._ended or not assoc.is_established or assoc.acse.is_aborted()
+    assoc = event.assoc
+    return event.is_cancelled or not assoc.is_established or assoc.acse.is_aborted()
 
 
 def respond(event: Event, status: int, tally: _Tally | None = None) -> None:
