@@ -1,4 +1,4 @@
-"""`dicomnode passcode`: what `dimse.users` holds of a passcode."""
+"""`dicomnode passcode`: what `dimse.users` and `web.users` hold of a passcode."""
 
 from __future__ import annotations
 

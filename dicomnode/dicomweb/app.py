@@ -8,6 +8,7 @@ the status of `dicomweb/status.py`, or returns a Starlette response; JSON and XM
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,18 +21,17 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Match, Mount, Route
-from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicomnode.dicomweb.compression import Compression
 from dicomnode.dicomweb.hosts import is_own_host
 from dicomnode.dicomweb.limits import LimitedRequests
 from dicomnode.dicomweb.rate import RequestRate
 from dicomnode.dicomweb.status import RETRY_AFTER_S, RETRY_RATE_S, http_status
-from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden, Misdirected, TooManyRequests
+from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden, Misdirected, Unauthorized
 
 log = structlog.get_logger()
 
@@ -63,7 +63,8 @@ class WebSettings:
     """`host_names`: by which names the node may be called, in lower case, beside addresses and localhost.
 
     `maximum_request`: bytes of a body. `body_timeout_s`: how long a client may be silent in one.
-    `requests_per_second`: of one address.
+    `requests_per_second`: of one address. `guard` raises where an Authorization header is not good enough; it
+    may take its time. Without one, nobody is asked.
     """
 
     path: str
@@ -73,6 +74,7 @@ class WebSettings:
     maximum_request: int = 4_000_000_000
     body_timeout_s: float = 60.0
     requests_per_second: int = 1000
+    guard: Callable[[str], None] | None = None
 
 
 def create_app(
@@ -83,7 +85,7 @@ def create_app(
     `on_disk_failed` is called before the answer where a handler raised DiskFailed.
     """
     middleware = [
-        Middleware(GZipMiddleware, compresslevel=4, exclude_content_types=_COMPRESSED_ALREADY),
+        Middleware(Compression, compresslevel=4, exclude_content_types=_COMPRESSED_ALREADY),
         Middleware(
             LimitedRequests, maximum=settings.maximum_request, silence_limit_s=settings.body_timeout_s
         ),
@@ -140,7 +142,7 @@ class _Edge:
             await send(message)
 
         try:
-            self._admit(scope)
+            await self._admit(scope)
             await self._app(scope, receive, note)
         except ClientDisconnect:
             log.info("request.cut")
@@ -152,19 +154,27 @@ class _Edge:
                 await response(scope, receive, send)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket that is closed before it is accepted is answered 403 (RFC 6455 4.2.2)."""
+        """Who is not admitted gets the same answer as to another request (RFC 6455 4.2.2)."""
         try:
-            self._admit(scope)
+            await self._admit(scope)
+        except Exception as error:  # noqa: BLE001  the one edge
+            await _answer(error)(scope, receive, send)
+            return
+        try:
             await self._app(scope, receive, send)
-        except (Forbidden, Misdirected, TooManyRequests) as error:
-            _answer(error)
-            await send({"type": "websocket.close", "code": WS_1008_POLICY_VIOLATION})
         except Exception as error:  # noqa: BLE001  the one edge
             if isinstance(error, DiskFailed):
                 self._on_disk_failed()
             _answer(error)
 
-    def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope) -> None:
+        """By the name that is called, by the address, and by who it says that it is, in this order."""
+        self._admit_address(scope)
+        if self._settings.guard is not None:
+            said = Headers(scope=scope).get("authorization", "")
+            await asyncio.to_thread(self._settings.guard, said)
+
+    def _admit_address(self, scope: Scope) -> None:
         host = Headers(scope=scope).get("host")
         # No browser leaves it out.
         if host is not None and not is_own_host(host, self._settings.host_names):
@@ -183,7 +193,9 @@ def _answer(error: Exception) -> PlainTextResponse:
         status = http_status(error)
         log.warning("request.refused", status=status, reason=type(error).__name__)
         retry_s = {429: RETRY_RATE_S, 503: RETRY_AFTER_S}.get(status)
-        headers = {"Retry-After": str(retry_s)} if retry_s else None
+        headers = {"Retry-After": str(retry_s)} if retry_s else {}
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = ", ".join(error.challenges)
         return PlainTextResponse(f"{error}\n", status, headers=headers)
     # A traceback's text could hold a tag value; its place cannot.
     frame = traceback.extract_tb(error.__traceback__)[-1]

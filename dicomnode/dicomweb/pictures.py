@@ -33,15 +33,20 @@ _FRAME_TIME_MS = 100.0
 _KNOWN = frozenset({"accept", "annotation", "charset", "iccprofile", "quality", "viewport", "window"})
 
 
+Region = tuple[float | None, float | None, float | None, float | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Viewport:
     """The picture fits into `size` (width, height); `region` is (left, top, width, height) in the source.
 
-    A negative width or height of the region mirrors the picture (PS3.18 8.3.5.1.3).
+    A negative width or height of the region mirrors the picture (PS3.18 8.3.5.1.3). With `in_shares` the
+    region is in shares of the source's width and height, else in pixels.
     """
 
     size: tuple[int, int] | None = None
-    region: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+    region: Region = (None, None, None, None)
+    in_shares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,15 @@ def size_of(width: str, height: str) -> tuple[int, int]:
     return size
 
 
+def region_of(text: str) -> Region:
+    """Left, top, width and height of `x0,y0,x1,y1`, in shares (PS3.18 9.5.1). Raises BadRequest."""
+    corners = [_number("region", part.strip()) for part in text.split(",")]
+    if len(corners) != 4 or not (0 <= corners[0] < corners[2] <= 1 and 0 <= corners[1] < corners[3] <= 1):
+        raise BadRequest("region is left,top,right,bottom, each from 0 to 1")
+    left, top, right, bottom = corners
+    return left, top, right - left, bottom - top
+
+
 def picture_type(ranges: Sequence[MediaType]) -> str:
     """JPEG, or PNG or GIF where that is wanted more."""
     for each in ranges:
@@ -168,18 +182,31 @@ def _image(file: FrameFile, number: int, rendering: Rendering) -> Image.Image:
 def _shown(picture: Picture, viewport: Viewport) -> Image.Image:
     """The region of the picture, as large as it fits into the viewport, its proportions kept."""
     image = Image.fromarray(picture)
-    if viewport.size is None:
+    if viewport == Viewport():
         return image
-    left, top, width, height = viewport.region
-    left, top = left or 0.0, top or 0.0
-    width = image.width - left if width is None else width
-    height = image.height - top if height is None else height
+    left, top, width, height = _region(viewport, image)
     if not (width and height and 0 <= left < image.width and 0 <= top < image.height):
         raise BadRequest("the viewport shows nothing of the picture")
     right, bottom = min(left + abs(width), image.width), min(top + abs(height), image.height)
-    scale = min(viewport.size[0] / (right - left), viewport.size[1] / (bottom - top))
+    wide, high = viewport.size or (right - left, bottom - top)
+    scale = min(wide / (right - left), high / (bottom - top))
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     image = image.resize(size, Image.Resampling.BILINEAR, (left, top, right, bottom))
     if width < 0:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if height < 0 else image
+
+
+def _region(viewport: Viewport, image: Image.Image) -> tuple[float, float, float, float]:
+    """Left, top, width and height in pixels; what is not said goes to the borders."""
+    sides = (image.width, image.height) if viewport.in_shares else (1, 1)
+    left, top, width, height = (
+        None if each is None else each * sides[place % 2] for place, each in enumerate(viewport.region)
+    )
+    left, top = left or 0.0, top or 0.0
+    return (
+        left,
+        top,
+        image.width - left if width is None else width,
+        image.height - top if height is None else height,
+    )

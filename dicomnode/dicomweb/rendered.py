@@ -16,7 +16,7 @@ from dicomnode.dicomweb.paths import above
 from dicomnode.dicomweb.pictures import GIF, Rendering, animate, encode, parse_rendering, picture_type
 from dicomnode.dicomweb.pixels import frame_numbers, open_frames
 from dicomnode.dicomweb.wado import LEVELS, Instances, Locate
-from dicomnode.errors import NotFound
+from dicomnode.errors import BadRequest, NotFound
 from dicomnode.imaging.frames import FrameFile
 from dicomnode.imaging.headers import UNREADABLE
 from dicomnode.model.instance import StoredInstance
@@ -60,6 +60,8 @@ class _Renderer:
         return self._answer(request, found, rendering, lambda: self._middle(request, found, rendering))
 
     def _document(self, request: Request, instance: StoredInstance) -> Response:
+        if not set(request.query_params) <= {"accept", "charset"}:
+            raise BadRequest("a document has no window, viewport or quality")
         media_type = document_type(instance.SOPClassUID, accepted(request))
         etag = etag_of(instance.sha256, media_type)
         unchanged = not_modified(request, etag)

@@ -63,6 +63,12 @@ QUERY_PARAMETERS: Mapping[str, str] = MappingProxyType(
         "contentType": "the media types that are taken",
         "frameNumber": "a frame number from 1 on",
         "transferSyntax": "of application/dicom",
+        "windowCenter": "the window's center, together with its width",
+        "windowWidth": "the window's width, together with its center",
+        "rows": "how high the picture may be, in pixels",
+        "columns": "how wide the picture may be, in pixels",
+        "region": "left,top,right,bottom of the part of the source, each from 0 to 1",
+        "imageQuality": "1 to 100, of JPEG",
         "workitem": "the UID that the work item is to have",
         "transaction-uid": "the Transaction UID of the performer",
         "deletionlock": "true or false; nothing is deleted, so each lock holds",
@@ -77,7 +83,7 @@ _CODE_STREAMS = (parts_of(OCTET_STREAM), OCTET_STREAM, "image/jp2", "image/jls",
 _WORKITEM = (DICOM_JSON, DICOM_XML)
 _SEARCH = ("match", "includefield", "limit", "offset", "fuzzymatching")
 _RENDERING = ("window", "viewport", "quality")
-_READ = (400, 403, 404, 406, 410, 503)
+_READ = (400, 401, 403, 404, 406, 410, 503)
 _UPS = "/workitems/{workitem}"
 _SUBSCRIBER = f"{_UPS}/subscribers/{{ae}}"
 _SUBJECTS = ("Study", "Series", "Instance")
@@ -87,13 +93,13 @@ _FRAMES = f"{LEVELS[-1]}/frames/{{frames}}"
 def _search(subject: str, clause: str = "10.6") -> Transaction:
     success = {200: "matches", 204: "no match"}
     return Transaction(
-        f"SearchFor{subject}", "Search", clause, success, (400, 403, 406, 503), _MODELS, (), _SEARCH
+        f"SearchFor{subject}", "Search", clause, success, (400, 401, 403, 406, 503), _MODELS, (), _SEARCH
     )
 
 
 def _store(id_: str) -> Transaction:
     success = {200: "all instances were stored", 202: "some were"}
-    failures = (400, 403, 406, 408, 409, 413, 415, 503)
+    failures = (400, 401, 403, 406, 408, 409, 413, 415, 503)
     takes = (parts_of(DICOM), parts_of(DICOM_JSON), parts_of(DICOM_XML))
     return Transaction(id_, "Store instances", "10.5", success, failures, (DICOM_JSON, DICOM_XML), takes)
 
@@ -127,7 +133,8 @@ def _of_studies() -> dict[tuple[str, str], Transaction]:
             (),
             (
                 *("requestType", "studyUID", "seriesUID", "objectUID", "contentType"),
-                *("frameNumber", "transferSyntax"),
+                *("frameNumber", "transferSyntax", "windowCenter", "windowWidth", "rows", "columns"),
+                *("region", "imageQuality"),
             ),
         ),
     }
@@ -148,14 +155,14 @@ def _order(
     id_: str, summary: str, clause: str, success: dict[int, str], query: tuple[str, ...] = ()
 ) -> Transaction:
     """A request about work items that brings a data set."""
-    failures = (400, 403, 404, 409, 413, 415, 503)
+    failures = (400, 401, 403, 404, 409, 413, 415, 503)
     return Transaction(id_, summary, clause, success, failures, (), _WORKITEM, query)
 
 
 def _subscription(
     id_: str, summary: str, clause: str, success: dict[int, str], query: tuple[str, ...] = ()
 ) -> Transaction:
-    return Transaction(id_, summary, clause, success, (400, 403, 404, 503), (), (), query)
+    return Transaction(id_, summary, clause, success, (400, 401, 403, 404, 503), (), (), query)
 
 
 def _of_worklist() -> dict[tuple[str, str], Transaction]:
@@ -190,7 +197,7 @@ def _of_worklist() -> dict[tuple[str, str], Transaction]:
             "Event reports by WebSocket",
             "8.10.4",
             {101: "a text frame with a DICOM JSON data set for each report"},
-            (403, 503),
+            (401, 403, 503),
         ),
     }
 
@@ -198,7 +205,7 @@ def _of_worklist() -> dict[tuple[str, str], Transaction]:
 def _of_service() -> dict[tuple[str, str], Transaction]:
     def capabilities(id_: str, *gives: str) -> Transaction:
         success = {200: "all that is served"}
-        return Transaction(id_, "Retrieve capabilities", "8.9", success, (403, 406), gives)
+        return Transaction(id_, "Retrieve capabilities", "8.9", success, (401, 403, 406), gives)
 
     return {
         ("OPTIONS", "/"): capabilities("RetrieveCapabilities", WADL, OPENAPI),

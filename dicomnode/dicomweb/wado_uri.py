@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from pydicom.uid import UID
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Route
 
 from dicomnode.dicomweb.answers import etag_of, not_modified, single
 from dicomnode.dicomweb.media import DICOM, parse_accept
-from dicomnode.dicomweb.negotiation import Wanted
+from dicomnode.dicomweb.negotiation import AS_STORED, Wanted
 from dicomnode.dicomweb.pictures import (
     GIF,
     JPEG,
@@ -20,6 +20,7 @@ from dicomnode.dicomweb.pictures import (
     Viewport,
     encode,
     parse_quality,
+    region_of,
     size_of,
     window_of,
 )
@@ -35,6 +36,11 @@ _NAMES = {
     "seriesUID": "SeriesInstanceUID",
     "objectUID": "SOPInstanceUID",
 }
+_OF_ALL = frozenset({"requestType", *_NAMES, "contentType", "charset"})
+_OF_DICOM = _OF_ALL | {"transferSyntax"}
+_OF_PICTURES = _OF_ALL | {
+    *("frameNumber", "imageQuality", "region", "rows", "columns", "windowCenter", "windowWidth")
+}
 _LARGEST = "8192"
 
 
@@ -43,9 +49,6 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
 
     def answer(request: Request) -> Response:
         parameters = request.query_params
-        if "anonymize" in parameters:
-            # Who asked for it must not get the patient's name (PS3.18 9.4.2.3).
-            raise BadRequest("nothing is anonymized here")
         (instance,) = instances(_names(parameters))[:1]
         etag = etag_of(instance.sha256, parameters, request.headers.get("accept", ""))
         unchanged = not_modified(request, etag)
@@ -53,6 +56,7 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
             return unchanged
         path = locate(instance.sha256)
         media_type = _media_type(request, instance)
+        _require_known(parameters, _OF_DICOM if media_type == DICOM else _OF_PICTURES)
         if media_type == DICOM:
             content, syntax = content_of(instance, path, [_wanted(parameters)])
             return single(request, f"{DICOM}; transfer-syntax={syntax}", content, etag)
@@ -71,6 +75,13 @@ def _names(parameters: Mapping[str, str]) -> dict[str, str]:
     if not all(map(is_valid_uid, named.values())):
         raise BadRequest("studyUID, seriesUID and objectUID are UIDs")
     return named
+
+
+def _require_known(parameters: Mapping[str, str], known: Set[str]) -> None:
+    """Who asked for something must not get something else: no name where none was to be seen, no picture
+    without its annotations or its presentation state (PS3.18 9.4.1, 9.5.1). Raises BadRequest."""
+    if not known >= set(parameters):
+        raise BadRequest(f"for this media type there are {', '.join(sorted(known))}")
 
 
 def _media_type(request: Request, instance: StoredInstance) -> str:
@@ -92,10 +103,10 @@ def _is_picture(instance: StoredInstance) -> bool:
 
 def _wanted(parameters: Mapping[str, str]) -> Wanted:
     syntax = parameters.get("transferSyntax", "")
-    if syntax and not is_valid_uid(syntax):
+    if syntax not in ("", AS_STORED) and not is_valid_uid(syntax):
         raise BadRequest("transferSyntax is a UID")
     # One that cannot be given is not asked for: the answer says which it is (PS3.18 9.1.2.2.2.3).
-    return Wanted(True, DICOM, syntax if syntax in TARGETS else "", 1.0)
+    return Wanted(True, DICOM, syntax if syntax in (AS_STORED, *TARGETS) else "", 1.0)
 
 
 def _rendering(parameters: Mapping[str, str], media_type: str) -> Rendering:
@@ -104,9 +115,11 @@ def _rendering(parameters: Mapping[str, str], media_type: str) -> Rendering:
         raise BadRequest("windowCenter and windowWidth go together")
     rows, columns = parameters.get("rows"), parameters.get("columns")
     size = size_of(columns or _LARGEST, rows or _LARGEST) if rows or columns else None
+    region = parameters.get("region")
+    viewport = Viewport(size) if region is None else Viewport(size, region_of(region), in_shares=True)
     return Rendering(
         media_type,
         window_of(center, width) if center is not None and width is not None else None,
-        Viewport(size),
+        viewport,
         parse_quality(parameters.get("imageQuality")),
     )

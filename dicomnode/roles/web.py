@@ -9,11 +9,14 @@ import structlog
 from starlette.routing import BaseRoute
 
 from dicomnode import __version__
-from dicomnode.config import Config
+from dicomnode.config import Config, WebTokensSection
 from dicomnode.dicomweb import events, stow, ups
 from dicomnode.dicomweb.app import Admission, WebSettings, create_app
 from dicomnode.dicomweb.capabilities import described
+from dicomnode.dicomweb.guard import Guard
 from dicomnode.dicomweb.server import WebServer
+from dicomnode.dicomweb.tokens import Tokens, TokenSettings, keys_at, keys_in
+from dicomnode.errors import ConfigError, KeysAway
 from dicomnode.installation import Stores, open_registry
 from dicomnode.roles.watching import listener_name
 from dicomnode.services.attendance import listening
@@ -61,6 +64,32 @@ def web_routes(config: Config, stores: Stores) -> list[BaseRoute]:
     return described(routes, __version__)
 
 
+def open_guard(config: Config) -> Guard | None:
+    """Who asks that, and may; None where nobody is asked. Raises ConfigError where keys cannot be read."""
+    users = {user.name: user.passcode for user in config.web.users}
+    if not config.web.tokens.issuer:
+        return Guard(users) if users else None
+    return Guard(users, _tokens(config.web.tokens).require)
+
+
+def _tokens(section: WebTokensSection) -> Tokens:
+    settings = TokenSettings(section.issuer, section.audience, section.role, section.roles_claim)
+    try:
+        if not section.keys_file:
+            # Where the provider is away, the node starts all the same: its users know by 503.
+            return Tokens(settings, keys_at(section.keys_url, section.ca_file))
+        tokens = Tokens(settings, keys_in(section.keys_file))
+        tokens.look()
+    except OSError as error:
+        raise ConfigError(
+            "settings", [f"web.tokens.ca_file cannot be read: {type(error).__name__}"]
+        ) from None
+    except KeysAway:
+        problem = "web.tokens.keys_file is no JSON Web Key Set that can be read"
+        raise ConfigError("settings", [problem]) from None
+    return tokens
+
+
 def _web_settings(config: Config) -> WebSettings:
     return WebSettings(
         path=config.web.path,
@@ -70,4 +99,5 @@ def _web_settings(config: Config) -> WebSettings:
         maximum_request=config.web.maximum_request_mb * 1_000_000,
         body_timeout_s=config.web.body_timeout_s,
         requests_per_second=config.web.requests_per_second,
+        guard=open_guard(config),
     )

@@ -21,6 +21,7 @@ from dicomnode.services.ingest import Ingest
 from dicomnode.services.reading import reading_routes
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
+from tests.harness.schema import upgraded
 
 BASE = "/dicom-web"
 _SETTINGS = WebSettings(BASE, (Admission("*", ip_network("127.0.0.0/8")),))
@@ -65,8 +66,7 @@ def received(ds: Dataset) -> Received:
 @contextmanager
 def serving(url: str, folder: Path, datasets: Sequence[Dataset] = ()) -> Iterator[Archive]:
     """An archive with these instances while the block runs; `url` is that of an empty database."""
-    database, objects = Database(url), ObjectStore(folder, 0)
-    database.upgrade()
+    database, objects = upgraded(url), ObjectStore(folder, 0)
     server = WebServer(create_app(_SETTINGS, reading_routes(database, objects)), "127.0.0.1", 0)
     server.start()
     archive = Archive(database, objects, f"http://127.0.0.1:{server.port}{BASE}")

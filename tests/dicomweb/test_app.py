@@ -123,7 +123,7 @@ def test_a_websocket_of_a_page_elsewhere_is_refused():
     led_here = socket.create_connection(("127.0.0.1", server.port))
     with pytest.raises(InvalidStatus) as refused, connect("ws://evil.example/base/it", sock=led_here):
         pass
-    assert refused.value.response.status_code == 403
+    assert refused.value.response.status_code == 421
     server.stop(1)
 
 
@@ -136,6 +136,13 @@ def test_json_is_compressed_and_pixel_data_are_not(serve):
 
     assert httpx.get(serve(json)).headers["content-encoding"] == "gzip"
     assert "content-encoding" not in httpx.get(serve(pixels)).headers
+    for codings in ("gzip;q=0", "br, GZIP ; Q=0.000", "identity", "*"):
+        answer = httpx.get(serve(json), headers={"Accept-Encoding": codings})
+        assert "content-encoding" not in answer.headers
+        assert answer.headers["vary"] == "Accept-Encoding"
+    for codings in ("br, gzip;q=0.1", "GZip", "identity;q=0, gzip;q=1.0"):
+        answer = httpx.get(serve(json), headers={"Accept-Encoding": codings})
+        assert answer.headers["content-encoding"] == "gzip"
 
 
 def test_only_pages_of_the_named_origins_may_ask_in_a_browser(serve):

@@ -18,10 +18,10 @@ from dicomnode.dicomweb.app import create_app
 from dicomnode.dicomweb.server import WebServer
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.reading import reading_routes
-from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dicomweb.datasets import SERIES, STUDY, image, pixels, volume
 from tests.dicomweb.web import PATH, SETTINGS, part10
+from tests.harness.schema import upgraded
 
 ONE, VOLUME = (STUDY, SERIES, f"{SERIES}.1"), (STUDY, "1.2.3.5", "1.2.3.5.1")
 NOT_OF_THE_STANDARD = {"delete_study", "delete_series", "delete_instance"}
@@ -31,8 +31,7 @@ OF_THE_CLIENT_ALONE = {"lookup_keyword", "lookup_tag", "set_chunk_size", "set_ht
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DICOMwebClient]:
     folder = tmp_path_factory.mktemp("node")
-    database, objects = Database(f"sqlite:///{folder / 'd.sqlite3'}"), ObjectStore(folder, 0)
-    database.upgrade()
+    database, objects = upgraded(f"sqlite:///{folder / 'd.sqlite3'}"), ObjectStore(folder, 0)
     routes = [*stow.routes(Ingest(database, objects), "NODE", PATH), *reading_routes(database, objects)]
     server = WebServer(create_app(SETTINGS, routes), "127.0.0.1", 0)
     server.start()

@@ -259,6 +259,9 @@ def test_a_thumbnail_is_one_small_picture(archive: Archive, path: str):
         (f"{INSTANCE}/rendered?quality=101", None, 400),
         (f"{INSTANCE}/rendered?annotation=patient", None, 400),
         (f"{INSTANCE}/rendered?colour=red", None, 400),
+        (f"{INSTANCE}/rendered?iccprofile=srgb", None, 400),
+        (f"{INSTANCE}/thumbnail?annotation=patient", None, 400),
+        (f"{REPORT}/rendered?window=1,2,linear", "text/html", 400),
     ],
 )
 def test_what_cannot_be_rendered_is_refused(archive: Archive, path: str, accept: str | None, status: int):
@@ -295,6 +298,19 @@ def test_wado_uri_gives_pictures(archive: Archive):
     )
 
 
+def test_wado_uri_cuts_a_region_out_and_makes_it_as_large_as_is_wanted(archive: Archive):
+    whole = picture(archive.get(wado(contentType="image/png")).content)
+    cut = {"contentType": "image/png", "region": "0.25,0.5,1,1"}
+    np.testing.assert_array_equal(picture(archive.get(wado(**cut)).content), whole[6:, 4:])
+    assert picture(archive.get(wado(**cut, columns="24")).content).shape == (12, 24)
+    assert picture(archive.get(wado(**cut, columns="24", rows="6")).content).shape == (6, 12)
+
+
+def test_wado_uri_gives_the_bytes_as_they_are_stored_where_any_syntax_is_taken(archive: Archive):
+    answer = archive.get(wado(contentType="application/dicom", transferSyntax="*"))
+    assert answer.content == archive.get(INSTANCE, "application/dicom; transfer-syntax=*").content
+
+
 def test_wado_uri_gives_a_report_as_what_it_is(archive: Archive):
     named = {"studyUID": "1.2.8", "seriesUID": "1.2.8.5", "objectUID": "1.2.8.5.1"}
     assert archive.get(wado(**named)).headers["Content-Type"].startswith("application/dicom;")
@@ -312,6 +328,16 @@ def test_wado_uri_gives_a_report_as_what_it_is(archive: Archive):
         ({"contentType": "image/png", "rows": "-1"}, 400),
         ({"contentType": "application/dicom", "transferSyntax": "x"}, 400),
         ({"contentType": "application/dicom", "anonymize": "yes"}, 400),
+        ({"contentType": "application/dicom", "region": "0,0,1,1"}, 400),
+        ({"contentType": "application/dicom", "frameNumber": "1"}, 400),
+        ({"contentType": "image/png", "transferSyntax": RLELossless}, 400),
+        ({"contentType": "image/png", "annotation": "patient,technique"}, 400),
+        ({"contentType": "image/png", "presentationUID": "1.2.3"}, 400),
+        ({"contentType": "image/jpeg", "imageQuality": "0"}, 400),
+        *(
+            ({"contentType": "image/png", "region": region}, 400)
+            for region in ("", "0,0,1", "0,0,1,2", "0.5,0,0.5,1", "0,1,1,0", "a,0,1,1")
+        ),
     ],
 )
 def test_wado_uri_refuses_what_it_cannot_do(archive: Archive, more: dict[str, str], status: int):

@@ -18,8 +18,8 @@ from dicomnode.dicomweb.server import WebServer
 from dicomnode.dicomweb.transactions import TRANSACTIONS
 from dicomnode.installation import Stores
 from dicomnode.roles.web import web_routes
-from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 
 WADL = "{http://wadl.dev.java.net/2009/02}"
@@ -30,8 +30,7 @@ def routes(tmp_path_factory) -> list:
     folder = tmp_path_factory.mktemp("node")
     write_toy_pipeline(folder / "pipelines")
     config = Config.model_validate({"pipelines": {"folder": folder / "pipelines"}})
-    database = Database(f"sqlite:///{folder / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{folder / 'd.sqlite3'}")
     return web_routes(config, Stores(database, ObjectStore(Path(folder), 0)))
 
 

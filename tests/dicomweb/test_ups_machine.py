@@ -28,11 +28,11 @@ from dicomnode.services.routing import RouteTable
 from dicomnode.services.workitem_progress import WorkList
 from dicomnode.services.workitems import WorkItems
 from dicomnode.store import catalog, completions, jobs, leases, subscriptions
-from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import identity, metadata
 from tests.dicomweb.worklist import SETTINGS, order
 from tests.harness.machines import hold_against
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.store.builders import arrival
 
@@ -63,8 +63,7 @@ class Worklists(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
-        self.database.upgrade()
+        self.database = upgraded(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
         registry, config = Registry.open(self.pipelines, check_rule), Config.model_validate(SETTINGS)
         objects = ObjectStore(Path(self.folder.name), 0)
         self.items = WorkItems(self.database, registry, config)

@@ -24,6 +24,7 @@ from dicomnode.services.ingest import Ingest
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import instance
+from tests.harness.schema import upgraded
 
 PATH = "/dicom-web"
 SETTINGS = WebSettings(PATH, (Admission("MODALITY", ip_network("127.0.0.0/8")),))
@@ -83,8 +84,7 @@ def serving(
     **settings: object,
 ) -> Iterator[Web]:
     """Serve STOW over a store in `folder`; `url` is that of an empty database."""
-    database = Database(url or f"sqlite:///{folder / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(url or f"sqlite:///{folder / 'd.sqlite3'}")
     ingest = Ingest(database, ObjectStore(folder, minimum_free), limits)
     app = create_app(replace(SETTINGS, **settings), stow.routes(ingest, "NODE", PATH))
     server = WebServer(app, "127.0.0.1", 0)

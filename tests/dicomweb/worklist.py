@@ -35,6 +35,7 @@ from dicomnode.store import deliveries, leases
 from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dicomweb.archive import received
+from tests.harness.schema import upgraded
 
 BASE = "/dicom-web"
 SETTINGS = {
@@ -184,8 +185,7 @@ def running(
     url: str, folder: Path, pipelines: Path, wrap: Callable[[Any], Any] = lambda it: it
 ) -> Iterator[Node]:
     """A node while the block runs; `url` is that of an empty database."""
-    database, objects = Database(url), ObjectStore(folder, 0)
-    database.upgrade()
+    database, objects = upgraded(url), ObjectStore(folder, 0)
     config, registry = Config.model_validate(SETTINGS), Registry.open(pipelines, check_rule)
     items = wrap(WorkItems(database, registry, config))
     app = create_app(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from dicomnode.config import Config, DimsePeer
+from dicomnode.config import Config, DimsePeer, WebSection
 from dicomnode.dimse import receiver
 from dicomnode.dimse.tls import HANDSHAKE_LIMIT_S
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicomnode.services.conformance.document import Section, Table
 from dicomnode.services.conformance.subject import Subject
 
-_SHOWN_ELSEWHERE = frozenset({"accept", "users", "tls", "cors_origins"})
+_SHOWN_ELSEWHERE = frozenset({"accept", "users", "tls", "cors_origins", "tokens"})
 _REJECTIONS = (
     (receiver.CALLED_NOT_RECOGNIZED, "the called AE title is not the node's"),
     (
@@ -218,7 +218,7 @@ def security(config: Config) -> Section:
             Section(
                 "Application level security",
                 (
-                    "DICOMweb is served without TLS and without user identity: that is a reverse proxy's. "
+                    f"DICOMweb is served without TLS: that is a reverse proxy's. {_askers(config.web)} "
                     "Services of destinations are called by HTTPS where their URL says so, and have to "
                     "show a certificate.",
                     "Logs hold AE titles, addresses, UIDs of associations and counts, never the value of "
@@ -226,6 +226,18 @@ def security(config: Config) -> Section:
                 ),
             ),
         ),
+    )
+
+
+def _askers(web: WebSection) -> str:
+    ways = [f"a user's name and passcode (RFC 7617; {len(web.users)} known)"] if web.users else []
+    if web.tokens.issuer:
+        role = f" with the role {web.tokens.role}" if web.tokens.role else ""
+        ways += [f"a bearer token (RFC 6750, 7519) of {web.tokens.issuer} for {web.tokens.audience}{role}"]
+    return (
+        f"Each request needs {' or '.join(ways)}, else it is answered 401."
+        if ways
+        else ("No request needs an identity.")
     )
 
 
