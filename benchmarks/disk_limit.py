@@ -1,7 +1,7 @@
 """What the disk allows: a bare loop that writes the same bytes with the same syncs, as many at a time.
 
-Each file is written, named and synced; then, for all that wait at the same time, its folder is synced once,
-and a log once. Nothing is received, hashed, looked at or entered in a database.
+Each file is written, named and synced, then its folder; then a log is, once for all that wait at the same
+time. Nothing is received, hashed, looked at or entered in a database.
 """
 
 from __future__ import annotations
@@ -28,10 +28,8 @@ def seconds_to_write(folder: Path, size: int, files: int, at_once: int) -> float
     os.fsync(log)
     data, at = os.urandom(size), 0
 
-    def commit(group: Sequence[Path]) -> Sequence[None]:
+    def commit(group: Sequence[None]) -> Sequence[None]:
         nonlocal at
-        for parent in {path.parent for path in group}:
-            _sync_folder(parent)
         os.pwrite(log, data[:_LOG].ljust(_LOG), at)
         os.fdatasync(log)
         at = (at + _LOG) % _LOG_SIZE
@@ -41,7 +39,8 @@ def seconds_to_write(folder: Path, size: int, files: int, at_once: int) -> float
 
     def write() -> None:
         for _ in range(files // at_once):
-            committed(_written(folder, data))
+            _write(folder, data)
+            committed(None)
 
     threads = [threading.Thread(target=write) for _ in range(at_once)]
     began = time.perf_counter()
@@ -54,7 +53,7 @@ def seconds_to_write(folder: Path, size: int, files: int, at_once: int) -> float
     return seconds * files / (files // at_once * at_once)
 
 
-def _written(folder: Path, data: bytes) -> Path:
+def _write(folder: Path, data: bytes) -> None:
     name = os.urandom(16).hex()
     first, final = folder / name, folder / name[:2] / name
     descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -62,7 +61,7 @@ def _written(folder: Path, data: bytes) -> Path:
     first.rename(final)
     os.fdatasync(descriptor)
     os.close(descriptor)
-    return final
+    _sync_folder(final.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ KNOWN_COMMANDS = frozenset(
 )
 """What Command Field can be (PS3.7 E.1)."""
 _RESPONSE = 0x8000
+_C_CANCEL_RQ = 0x0FFF
 _C_STORE_RSP = C_STORE_RQ | _RESPONSE
 _NO_DATA_SET = 0x0101
 _AFFECTED_SOP_CLASS_UID = 0x0002
@@ -50,6 +51,12 @@ def read_command(data: bytes) -> dict[int, bytes]:
 def command_field(elements: Elements) -> int:
     """Which message it is. Raises ValueError."""
     return _number(elements, _COMMAND_FIELD)
+
+
+def is_request(elements: Elements) -> bool:
+    """False for responses, and for C-CANCEL, which asks for less. Raises ValueError."""
+    field = command_field(elements)
+    return not field & _RESPONSE and field != _C_CANCEL_RQ
 
 
 def has_data_set(elements: Elements) -> bool:

@@ -12,6 +12,7 @@ from dicomnode.dimse.command_set import (
     StoreRequest,
     command_field,
     has_data_set,
+    is_request,
     read_command,
     refusal,
 )
@@ -46,7 +47,8 @@ class Messages:
 
     `read(n)` gives the next bytes of the fragment, at most n. `open_store` gives what takes a data set, or
     None where the presentation context was not accepted. `otherwise` takes the fragments of all other
-    messages. `instance_limit`: bytes of the data set of a C-STORE request.
+    messages. `admit` returns when a request may be served. `instance_limit`: bytes of the data set of a
+    C-STORE request.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class Messages:
         open_store: Callable[[int, StoreRequest], Reception | None],
         respond: Callable[[int, bytes], None],
         otherwise: Callable[[int, bytes], None],
+        admit: Callable[[], None],
         instance_limit: int,
     ) -> None:
-        self._instance_limit, self._instance_bytes = instance_limit, 0
+        self._admit, self._instance_limit, self._instance_bytes = admit, instance_limit, 0
         self._read, self._open_store, self._respond, self._otherwise = read, open_store, respond, otherwise
         self._command = bytearray()
         self._context_id = 0
@@ -103,6 +106,8 @@ class Messages:
         self._command.clear()
         try:
             elements = read_command(command)
+            if is_request(elements):
+                self._admit()
             if command_field(elements) == C_STORE_RQ:
                 self._begin(StoreRequest.of(elements))
                 return

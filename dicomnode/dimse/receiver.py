@@ -28,6 +28,7 @@ from dicomnode.dimse.edge import attempt
 from dicomnode.dimse.negotiation import answer_identity, answer_window
 from dicomnode.dimse.presentation import VERIFICATION
 from dicomnode.dimse.pynetdicom_settings import configure_pynetdicom
+from dicomnode.dimse.rate import RequestRate
 from dicomnode.dimse.server import Server, SharedServer
 from dicomnode.dimse.service import Service
 from dicomnode.dimse.slots import Slots
@@ -72,10 +73,11 @@ class AcceptRule:
 class ReceiverSettings:
     """Where to listen, whom to accept, and how long to wait (s).
 
-    `maximum_associations_per_peer` is for each address. `called_ae_titles` are further names that the node
-    answers to. `maximum_pdu` 0 is no limit (PS3.8 D.1); `maximum_instance`: bytes of a data set. `tls` is a
-    second port; where it is the same one, nobody is heard in the clear. `is_shared`: other processes listen
-    on the same ports; then the limits on associations hold for all that have the same file `slots`.
+    `maximum_associations_per_peer` and `requests_per_second` are for each address. `called_ae_titles` are
+    further names that the node answers to. `maximum_pdu` 0 is no limit (PS3.8 D.1); `maximum_instance`: bytes
+    of a data set. `tls` is a second port; where it is the same one, nobody is heard in the clear.
+    `is_shared`: other processes listen on the same ports; then the limits on associations hold for all that
+    have the same file `slots`.
     """
 
     ae_title: str
@@ -86,6 +88,7 @@ class ReceiverSettings:
     maximum_associations_per_peer: int = 32
     maximum_pdu: int = 0
     maximum_instance: int = 16_384_000_000
+    requests_per_second: int = 2000
     network_timeout_s: float = 60.0
     acse_timeout_s: float = 30.0
     dimse_timeout_s: float = 60.0
@@ -111,6 +114,7 @@ class Receiver:
         self._associations: dict[Association, AssociationFacts] = {}
         self._slots = Slots(settings.slots, settings.maximum_associations)
         self._places: dict[Association, int] = {}
+        self._rate = RequestRate(settings.requests_per_second)
         self._stopping = False
         self._servers: list[Server] = []
 
@@ -217,7 +221,8 @@ class Receiver:
         """Make a connection ready before anything is read from it."""
         prepare_socket(event, self._settings.network_timeout_s)
         assoc, limit = event.assoc, self._settings.maximum_instance
-        adopt(assoc, partial(self._dispatch.open_store, assoc), limit, partial(self._vacate, assoc))
+        admit = partial(self._rate.wait, str(assoc.requestor.address))
+        adopt(assoc, partial(self._dispatch.open_store, assoc), admit, limit, partial(self._vacate, assoc))
 
     def _handle_request(self, event: Event) -> None:
         """Accept or reject an association, before anything of it is negotiated (PS3.8 7.1)."""

@@ -48,19 +48,23 @@ _ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 6))
 def adopt(
     assoc: Association,
     open_store: Callable[[int, StoreRequest], Reception | None],
+    admit: Callable[[], None],
     instance_limit: int,
     on_end: Callable[[], None],
 ) -> None:
     """Give an association that has not started yet this upper layer, and C-STORE requests to `open_store`.
 
-    `instance_limit`: bytes of one data set; what is longer is aborted. `on_end`: its connection is over.
+    `admit` returns when a request may be served. `instance_limit`: bytes of one data set; what is longer is
+    aborted. `on_end`: its connection is over.
     """
     connection = assoc.dul.socket.socket
     assoc.dul = layer = UpperLayer(assoc, on_end)
     # These set the timers of the layer, too.
     assoc.acse_timeout, assoc.network_timeout = assoc.acse_timeout, assoc.network_timeout
     layer.socket = wire = Connection(assoc, connection)
-    layer.messages = Messages(wire.read, open_store, layer.respond, layer.receive_otherwise, instance_limit)
+    layer.messages = Messages(
+        wire.read, open_store, layer.respond, layer.receive_otherwise, admit, instance_limit
+    )
     news = threading.Event()
     assoc.dimse.msg_queue, layer.to_user_queue = queues = _Noticed(news), _Noticed(news)
     assoc._reactor_checkpoint = _Checkpoint(news, queues)

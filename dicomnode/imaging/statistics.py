@@ -30,7 +30,9 @@ def segment_statistics(
         raise ValueError(f"values {array.shape} and labels {labels.shape} on a grid of {geometry.shape}")
     boxes = ndimage.find_objects(labels)
     wanted = {name: (label,) for name, label in segments.items()} | {ALL: tuple(segments.values())}
-    return {name: _statistics(array, labels, geometry, boxes, chosen) for name, chosen in wanted.items()}
+    # The union of a single segment is that segment.
+    of = {chosen: _statistics(array, labels, geometry, boxes, chosen) for chosen in set(wanted.values())}
+    return {name: of[chosen] for name, chosen in wanted.items()}
 
 
 def _statistics(

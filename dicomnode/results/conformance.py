@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from typing import Self
 
 import structlog
 from pydicom import dcmread
@@ -23,29 +24,50 @@ log = structlog.get_logger()
 
 LIMIT_S = 120.0
 """dciodvfy takes minutes over some hundred thousand contours; what it did not finish, it has not refused."""
+_AT_ONCE = 2
 _PLACE = re.compile(r"</(\w+)")
 
 
-def require_valid(results: Iterable[EncodedResult], source: Dataset) -> None:
-    """Raises GateFailed where dciodvfy finds an error in a result that is not the source's own.
+class Validation:
+    """dciodvfy looks at results in processes of its own, while further ones are encoded.
 
-    What a result takes over from `source` as it stands may be wrong there: that is no reason to hold it. Of
-    the images of a series, which have all in common but their pixels and places, the first is looked at.
+    Of the images of a series, which have all in common but their pixels and places, the first is looked at.
     """
-    if find_dciodvfy() is None:
-        return
-    for result in {result.SeriesInstanceUID: result for result in reversed(list(results))}.values():
-        try:
-            problems = dciodvfy_problems(result.data)
-        except subprocess.TimeoutExpired:
-            log.warning("result.not_validated", role=result.role, limit_s=LIMIT_S)
-            continue
-        errors = [_place(line) for line in problems if not line.startswith("Warning")]
-        ours = [keyword for keyword in errors if not _is_the_sources(keyword, result, source)]
-        if ours:
-            # The place alone: the lines hold values.
-            found = f"{len(ours)} errors in the {result.role}, the first in {ours[0]}"
-            raise GateFailed(f"dciodvfy finds {found}")
+
+    def __init__(self, source: Dataset) -> None:
+        self._source, self._is_there = source, find_dciodvfy() is not None
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "dciodvfy")
+        self._begun: dict[str, tuple[EncodedResult, Future[list[str]]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def begin(self, result: EncodedResult) -> None:
+        """Have it looked at; returns at once."""
+        if self._is_there and result.SeriesInstanceUID not in self._begun:
+            looked_at = self._pool.submit(dciodvfy_problems, result.data)
+            self._begun[result.SeriesInstanceUID] = result, looked_at
+
+    def finish(self) -> None:
+        """Raises GateFailed where dciodvfy finds an error in a result that is not the source's own.
+
+        What a result takes over from the source as it stands may be wrong there: no reason to hold it.
+        """
+        for result, looked_at in self._begun.values():
+            try:
+                problems = looked_at.result()
+            except subprocess.TimeoutExpired:
+                log.warning("result.not_validated", role=result.role, limit_s=LIMIT_S)
+                continue
+            errors = [_place(line) for line in problems if not line.startswith("Warning")]
+            ours = [keyword for keyword in errors if not _is_the_sources(keyword, result, self._source)]
+            if ours:
+                # The place alone: the lines hold values.
+                found = f"{len(ours)} errors in the {result.role}, the first in {ours[0]}"
+                raise GateFailed(f"dciodvfy finds {found}")
 
 
 def _place(line: str) -> str:

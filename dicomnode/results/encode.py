@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -34,24 +34,34 @@ def encode_results(
     provenance: Provenance,
     profile: Profile = PROFILES["generic"],
     predecessor: ResultReference | None = None,
+    on_result: Callable[[EncodedResult], None] = lambda _: None,
 ) -> tuple[EncodedResult, ...]:
     """What the manifest yields and the profile takes, each read back and compared; the report last.
 
     `headers` are the source's, one a plane, in slice order, as `series_geometry` gives them. Profiles that
     are equal give the same bytes, others other UIDs. `predecessor` is the report of the generation before.
-    What has nothing to show (no image that matters, no outline) is left out. Raises GateFailed.
+    What has nothing to show (no image that matters, no outline) is left out. `on_result` is given each as
+    soon as it has been compared. Raises GateFailed.
     """
     gate.check_findings(findings, headers, manifest)
     origin = provenance.in_form(profile).of_patient(headers[0], manifest)
     encoding = _Encoding(findings, headers, manifest, origin, profile)
     wanted = [role for role in manifest.pipeline.outputs if role is not ResultRole.SR]
-    results = [result for role in wanted for result in encoding.of_role(role)]
+    results: list[EncodedResult] = []
+
+    def take(made: Iterable[EncodedResult]) -> None:
+        for result in made:
+            results.append(result)
+            on_result(result)
+
+    for role in wanted:
+        take(encoding.of_role(role))
     if encoding.replaced and not any(result.role is ResultRole.PICTURE for result in results):
-        results += encoding.picture()
+        take(encoding.picture())
     if ResultRole.SR in manifest.pipeline.outputs and ResultRole.SR in profile.takes:
         sr = encode_sr(findings, headers, manifest, origin, profile, results, predecessor)
         gate.check_sr(sr, results, findings, headers, manifest, profile, predecessor)
-        results.append(sr)
+        take([sr])
     return tuple(results)
 
 

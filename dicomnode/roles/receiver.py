@@ -88,6 +88,7 @@ def receiver_settings(config: Config) -> ReceiverSettings:
         maximum_associations_per_peer=config.dimse.maximum_associations_per_peer,
         maximum_pdu=config.dimse.maximum_pdu,
         maximum_instance=config.ingest.limits.size,
+        requests_per_second=config.dimse.requests_per_second,
         acse_timeout_s=config.dimse.acse_timeout_s,
         network_timeout_s=config.dimse.network_timeout_s,
         users=Users({user.name: user.passcode for user in config.dimse.users}, config.dimse.user_required),

@@ -17,11 +17,11 @@ from dicomnode.imaging.inputs import input_geometry
 from dicomnode.imaging.stacks import Choose, stack_facts
 from dicomnode.model.manifest import Condition, Manifest
 from dicomnode.model.profile import Profile
-from dicomnode.model.result import ResultReference
+from dicomnode.model.result import EncodedResult, ResultReference
 from dicomnode.model.room import Peak
 from dicomnode.pipeline.registry import InstalledPipeline
 from dicomnode.pipeline.runner import Runner
-from dicomnode.results.conformance import require_valid
+from dicomnode.results.conformance import Validation
 from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
 from dicomnode.rules.rule import Facts, Rule
@@ -89,15 +89,17 @@ def infer(
     )
     started = time.monotonic()
     manifest, predecessor = pipeline.manifest, predecessor_of(earlier)
-    forms = {
-        profile: (
-            *withdraw(earlier, ordered[0], provenance, profile),
-            *encode_results(outcome.findings, ordered, manifest, provenance, profile, predecessor),
-        )
-        for profile in profiles
-    }
-    for results in forms.values():
-        require_valid(results, ordered[0])
+    forms: dict[Profile, tuple[EncodedResult, ...]] = {}
+    with Validation(ordered[0]) as validation:
+        for profile in profiles:
+            withdrawn = withdraw(earlier, ordered[0], provenance, profile)
+            for result in withdrawn:
+                validation.begin(result)
+            made = encode_results(
+                outcome.findings, ordered, manifest, provenance, profile, predecessor, validation.begin
+            )
+            forms[profile] = (*withdrawn, *made)
+        validation.finish()
     timings = {**outcome.timings, "encode": time.monotonic() - started}
     return Inference(forms, outcome.findings, timings, outcome.peak)
 

@@ -33,6 +33,7 @@ from dicomnode.imaging.windows import check_stored, inflated_beginning
 from dicomnode.model.instance import Addition, Announced, Arrival, Received, StoredObject
 from dicomnode.model.job import PATIENT_CONFLICT
 from dicomnode.model.limits import InstanceLimits
+from dicomnode.model.searched import IMAGE_KEYWORDS, REQUEST_KEYWORDS, SERIES_KEYWORDS
 from dicomnode.model.uid import is_valid_uid
 from dicomnode.services.group_commit import GroupCommit
 from dicomnode.store import audit, catalog, jobs
@@ -65,22 +66,9 @@ STUDY_KEYWORDS = (
     "ReferringPhysicianName",
     "TimezoneOffsetFromUTC",
 )
-SERIES_KEYWORDS = (
-    "SeriesInstanceUID",
-    "Modality",
-    "SeriesNumber",
-    "SeriesDescription",
-    "BodyPartExamined",
-    "SeriesDate",
-    "SeriesTime",
-    "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime",
-)
-REQUEST_KEYWORDS = ("ScheduledProcedureStepID", "RequestedProcedureID")
-"""Of the first item of Request Attributes Sequence: what ordered the series."""
-IMAGE_KEYWORDS = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated")
 _HEADER_KEYWORDS = (
     *STUDY_KEYWORDS,
+    "SeriesInstanceUID",
     *SERIES_KEYWORDS,
     *IMAGE_KEYWORDS,
     "RequestAttributesSequence",
@@ -218,15 +206,14 @@ class Ingest:
 
         When this returns, the others survive a power failure. Raises StoreError where none could be kept.
         """
-        self._objects.place([each.spool for each in incoming])
+        self._objects.keep([each.spool for each in incoming])
         outcome = self._committed(incoming)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def _commit(self, group: Sequence[Sequence[Incoming]]) -> list[_Outcomes | Exception]:
-        """Keep what several brought at the same time: each folder is synced once, one transaction for all."""
-        self._objects.settle([each.spool for incoming in group for each in incoming])
+        """Enter what several brought at the same time in one transaction; its objects are durable."""
         try:
             together = iter(self._enter_all([each for incoming in group for each in incoming]))
             return [[next(together) for _ in incoming] for incoming in group]
@@ -375,7 +362,7 @@ def _arrival(announced: Announced, header: Header, stored: StoredObject) -> Arri
         TransferSyntaxUID=announced.TransferSyntaxUID,
         study={keyword: _text(header, keyword) for keyword in STUDY_KEYWORDS},
         series={
-            **{keyword: _text(header, keyword) for keyword in SERIES_KEYWORDS},
+            **{keyword: _text(header, keyword) for keyword in ("SeriesInstanceUID", *SERIES_KEYWORDS)},
             **{keyword: _text(_request(header), keyword) for keyword in REQUEST_KEYWORDS},
         },
         instance={

@@ -55,14 +55,6 @@ class Objects(Protocol):
         """Keep them all; on return they survive as above. Where it raises, none is left here."""
         ...
 
-    def place(self, spools: Sequence[Spool]) -> None:
-        """The greater part of `keep`, which those who come at the same time do each for themselves."""
-        ...
-
-    def settle(self, spools: Sequence[Spool]) -> list[StoredObject]:
-        """The rest of it, which is done at once for all that were placed."""
-        ...
-
     def path(self, sha256: str) -> Path:
         """A file with the object's bytes, for who opens it now.
 

@@ -95,12 +95,7 @@ class ObjectStore:
         spool.syncing.add_done_callback(lambda _: self._ahead.release())
 
     def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:
-        """Keep them all; on return they survive a power failure. Raises StorageFull and DiskFailed."""
-        self.place(spools)
-        return self.settle(spools)
-
-    def place(self, spools: Sequence[Spool]) -> None:
-        """Give them their names and sync their bytes.
+        """Name them, sync their bytes, then their folders; on return they survive a power failure.
 
         Raises StorageFull and DiskFailed: nothing is left then.
         """
@@ -108,13 +103,6 @@ class ObjectStore:
             for spool in spools:
                 spool.move(self.path(spool.stored.sha256))
             self._at_once([spool.sync for spool in spools])
-
-    def settle(self, spools: Sequence[Spool]) -> list[StoredObject]:
-        """Sync the folders that hold those that were placed; on return they survive a power failure.
-
-        Raises StorageFull and DiskFailed: nothing is left then.
-        """
-        with all_or_none(spools, self._minimum_free):
             folders = {spool.path.parent: None for spool in spools}
             with _sync_errors():
                 self._at_once([partial(sync_folder, folder) for folder in folders])

@@ -74,12 +74,7 @@ class S3Objects:
         """Nothing: what is not placed may yet be refused, and S3 should not have it then."""
 
     def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:
-        """Keep them all; on return S3 has them. Raises as `put`."""
-        self.place(spools)
-        return self.settle(spools)
-
-    def place(self, spools: Sequence[Spool]) -> None:
-        """Put them into the bucket, several at a time.
+        """Put them into the bucket, several at a time; on return S3 has them, and the spools are copies.
 
         Raises as `put`; then none is left here. What S3 has of them is swept up later: another may have
         put the same.
@@ -93,10 +88,6 @@ class S3Objects:
                 errors = [other.exception() for other in others]
             for error in filter(None, errors):
                 raise error
-
-    def settle(self, spools: Sequence[Spool]) -> list[StoredObject]:
-        """They are in the bucket; from now on the spools are copies. Raises StorageFull, DiskFailed."""
-        with all_or_none(spools, self._minimum_free):
             for spool in spools:
                 self._copies.adopt(spool)
         return [spool.stored for spool in spools]

@@ -24,9 +24,9 @@ from dicomnode.model.peer import Peer
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.services.retrieve import Retriever
-from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dimse.nodes import AE_TITLE, SETTINGS, dataset_bytes, small_ct
+from tests.harness.schema import upgraded
 
 TEST = AssociationFacts("test", "TEST", AE_TITLE, "127.0.0.1")
 
@@ -35,8 +35,7 @@ class Archive:
     """What is kept, and where it can be asked for; `peers` are the known move destinations."""
 
     def __init__(self, folder: Path, peers: Iterable[Peer] = (), **settings: object) -> None:
-        self.database = Database(f"sqlite:///{folder / 'archive.sqlite3'}")
-        self.database.upgrade()
+        self.database = upgraded(f"sqlite:///{folder / 'archive.sqlite3'}")
         self.objects = ObjectStore(folder / "archive", 0)
         self.ingest = Ingest(self.database, self.objects)
         self.peers = {peer.ae_title: peer for peer in peers}

@@ -51,7 +51,12 @@ def take(data: bytes) -> None:
         return _Taken() if context_id % 2 else None
 
     messages = Messages(
-        wire.read, open_store, lambda _, response: answers.append(response), lambda *_: None, 10_000
+        wire.read,
+        open_store,
+        lambda _, response: answers.append(response),
+        lambda *_: None,
+        lambda: None,
+        10_000,
     )
     head = b""
     with suppress(Malformed, ConnectionResetError):

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
+from pydicom.dataset import Dataset
 
 from dicomnode.errors import GateFailed
-from dicomnode.results.conformance import find_dciodvfy, require_valid
+from dicomnode.model.result import EncodedResult
+from dicomnode.results.conformance import Validation, find_dciodvfy
 from dicomnode.results.encode import encode_results
 from tests.conftest import NOT_RUN_HERE
 from tests.results.opened import changed
 from tests.results.test_encode import case
 
 LONG = "SIXTEEN IS ENOUGH FOR A STUDY ID"
+
+
+def require_valid(results: Iterable[EncodedResult], source: Dataset) -> None:
+    with Validation(source) as validation:
+        for each in results:
+            validation.begin(each)
+        validation.finish()
 
 
 @pytest.fixture(autouse=True)
