@@ -201,13 +201,18 @@ def _work_ours(url: str, number: int) -> None:
         workers.begin(tx, name, slot)
         first = leases.next_up(tx, name)
     _wait_for_go()
-    warm = None
+    warm = False
     while True:
-        with database.begin() as tx:
-            job = leases.claim(tx, name, 30.0, (), slot, first, warm)
-        warm = digest
+        job = None
+        if warm:
+            with database.at_once() as tx:
+                job = leases.claim_at_home(tx, name, 30.0)
+        if job is None:
+            with database.begin() as tx:
+                job = leases.claim(tx, name, 30.0, (), slot, first, digest if warm else None)
         if job is None:
             return
+        warm = True
         with database.begin() as tx:
             leases.finish(tx, job.lease, [])
             runs.add(tx, job, name, "done", {})

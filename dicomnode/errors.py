@@ -25,6 +25,9 @@
     ├── RequestError             an HTTP request that is refused (PS3.18 8.5)
     │   ├── BadRequest           its header, path, query or body cannot be read
     │   ├── Forbidden            it comes from where nobody may come from
+    │   ├── Unauthorized         it does not say who it is from, or not so that it can be believed
+    │   ├── NotEntitled          its token has not the role that is asked for
+    │   ├── KeysAway             its token cannot be checked: the provider's keys cannot be had
     │   ├── Misdirected          it calls the node by a name that is not the node's
     │   ├── NotAcceptable        it accepts nothing of what there is
     │   ├── TooManyRequests      its address sends too many a second
@@ -236,6 +239,32 @@ class Forbidden(RequestError):
     def __init__(self, address: str) -> None:
         self.address = address
         super().__init__(f"web.accept lets nobody in from {address}")
+
+
+class Unauthorized(RequestError):
+    """It does not say who it is from, or not so that it can be believed (RFC 9110 15.5.2).
+
+    `challenges` are what it may come back with, as WWW-Authenticate has them.
+    """
+
+    def __init__(self, challenges: Iterable[str]) -> None:
+        self.challenges = tuple(challenges)
+        super().__init__("say who you are")
+
+
+class NotEntitled(RequestError):
+    """Its token is valid, and has not the role that is asked for."""
+
+    def __init__(self, role: str) -> None:
+        self.role = role
+        super().__init__(f"the role {role} is needed")
+
+
+class KeysAway(RequestError):
+    """Its token cannot be checked: the provider's keys cannot be had, or read."""
+
+    def __init__(self) -> None:
+        super().__init__("the keys that tokens are signed with cannot be had: come again")
 
 
 class Misdirected(RequestError):
@@ -502,6 +531,15 @@ class RunOutOfMemory(RunError):
 
 class TooLittleMemory(RunOutOfMemory):
     """Even a frugal run needed more; another attempt would too."""
+
+
+class TooManyProcesses(RunError):
+    """The run started more processes than any may have at a time; all of them were ended."""
+
+    code = "TOO_MANY_PROCESSES"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the run had more than {limit} processes at a time")
 
 
 class RunLost(RunError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -13,31 +14,33 @@ _PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
-def held_mb(pid: int) -> float:
-    """Of the machine's memory, with what is swapped out, in MB (10⁶ bytes); 0 where they are gone.
+def started_by(pid: int) -> list[psutil.Process]:
+    """This process and all that it started and that is still there; none where it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        leader = psutil.Process(pid)
+        return [leader, *leader.children(recursive=True)]
+    return []
+
+
+def held_mb(processes: Iterable[psutil.Process]) -> float:
+    """Of the machine's memory, with what is swapped out, in MB (10⁶ bytes); who is gone holds none.
 
     What several processes share counts once, as far as the kernel tells.
     """
     held = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        leader = psutil.Process(pid)
-        for process in (leader, *leader.children(recursive=True)):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                held += _held(process)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            held += _held(process)
     return held / _MB
 
 
 def peak_mb(pid: int) -> int:
     """The most that each of them ever held, in MB; 0 where they are gone."""
     most = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        leader = psutil.Process(pid)
-        for process in (leader, *leader.children(recursive=True)):
-            with contextlib.suppress(OSError):
-                status = Path("/proc", str(process.pid), "status").read_text(
-                    encoding="ascii", errors="replace"
-                )
-                most += sum(map(int, _PEAK.findall(status)))
+    for process in started_by(pid):
+        with contextlib.suppress(OSError):
+            status = Path("/proc", str(process.pid), "status").read_text(encoding="ascii", errors="replace")
+            most += sum(map(int, _PEAK.findall(status)))
     return most * 1024 // _MB
 
 

@@ -12,14 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicomnode.errors import RunCancelled, RunCrashed, RunFailed, RunOutOfMemory, RunTimedOut
+from dicomnode.errors import (
+    RunCancelled,
+    RunCrashed,
+    RunFailed,
+    RunOutOfMemory,
+    RunTimedOut,
+    TooManyProcesses,
+)
 from dicomnode.pipeline.contract import LONGEST_LINE, Order, ProtocolError, Reply, decode_reply, encode
-from dicomnode.pipeline.memory import held_mb, peak_mb
+from dicomnode.pipeline.memory import held_mb, peak_mb, started_by
 
 LOOK_S = 0.2
 """How often a wait looks whether it was cancelled."""
 WEIGH_S = 1.0
-"""How often a wait looks how much memory the child holds."""
+"""How often a wait looks how much memory the child holds, and how many processes it has."""
+MOST_PROCESSES = 64
+"""More than that, a run does not have at a time; it and its helpers have two."""
 EXIT_S = 5.0
 """How long a child that closed its pipe may take to end by itself."""
 STDERR_LIMIT = 256 * 1024
@@ -44,7 +53,7 @@ class Deadline:
 class ChildProcess:
     """A process group of its own; what it writes to stderr goes to a file, up to a limit.
 
-    While the parent waits for it, it may not hold more than `memory_mb`.
+    While the parent waits for it, it may not hold more than `memory_mb`, nor have more than MOST_PROCESSES.
     """
 
     def __init__(
@@ -84,8 +93,10 @@ class ChildProcess:
         return self._process.returncode is None and not self._ends_within(0.0)
 
     def send(self, order: Order, deadline: Deadline, cancelled: Callable[[], bool]) -> None:
-        """Raises RunCrashed, RunTimedOut, RunOutOfMemory, RunCancelled."""
+        """Raises RunCrashed, RunTimedOut, RunOutOfMemory, TooManyProcesses, RunCancelled."""
         line = memoryview(encode(order))
+        # It holds no more than when it last answered, and looking would keep it waiting.
+        self._weighed_at = time.monotonic()
         self._poll.register(self._orders, select.POLLOUT)
         try:
             while line:
@@ -100,7 +111,7 @@ class ChildProcess:
     def receive(self, deadline: Deadline, cancelled: Callable[[], bool]) -> Reply:
         """The next reply; RunFailed for what is none.
 
-        Raises RunCrashed, RunTimedOut, RunOutOfMemory, RunCancelled, RunFailed.
+        Raises RunCrashed, RunTimedOut, RunOutOfMemory, TooManyProcesses, RunCancelled, RunFailed.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > LONGEST_LINE:
@@ -151,7 +162,11 @@ class ChildProcess:
     def _weigh(self) -> None:
         if time.monotonic() < self._weighed_at + WEIGH_S:
             return
-        if held_mb(self.pid) > self._memory_mb:
+        there = started_by(self.pid)
+        if len(there) > MOST_PROCESSES:
+            self.end(grace_s=0.0)
+            raise TooManyProcesses(MOST_PROCESSES)
+        if held_mb(there) > self._memory_mb:
             self.end(grace_s=0.0)
             raise RunOutOfMemory(
                 f"the run held more than the {self._memory_mb:g} MB that its pipeline declares"

@@ -128,9 +128,9 @@ class Runner:
         `suits` sees the facts of the decoded volume and may raise Refused. `frugal`: an attempt before this
         one had too little memory.
 
-        Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunOutOfMemory, RunCancelled; GateFailed where
-        the answer is not on the grid of the input or holds labels that the manifest does not name. After all
-        of these but Refused the child is gone, and the next run starts another.
+        Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunOutOfMemory, TooManyProcesses, RunCancelled;
+        GateFailed where the answer is not on the grid of the input or holds labels that the manifest does not
+        name. After all of these but Refused the child is gone, and the next run starts another.
         """
         self.start(cancelled)
         try:

@@ -100,6 +100,11 @@ class Worker:
 
     def _claim(self, first: Waiting) -> Job | None:
         lease_s, limits, tenancy = self._config.workers.lease_s, self._config.limits, self._tenancy
+        if tenancy is not None and tenancy.warm == first.digest and not limits:
+            with self._database.at_once() as tx:
+                job = leases.claim_at_home(tx, self._name, lease_s)
+            if job is not None:
+                return job
         with self._database.begin() as tx:
             if tenancy is None:
                 return leases.claim(tx, self._name, lease_s, limits)

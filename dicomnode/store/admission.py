@@ -17,7 +17,7 @@ from dicomnode.model.room import UNLIMITED_MB, Room, Slot, free_room, to_ask
 from dicomnode.store import room
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.due import DEVICE_MB, HOST_MB, first, leasing
+from dicomnode.store.due import DEVICE_MB, HOST_MB, claiming, first
 from dicomnode.store.schema import JOB_WAITS, device, job
 from dicomnode.store.transitions import move
 
@@ -29,14 +29,19 @@ def lease(
 ) -> Any:
     """Lease the job that the slot gets, and hold its memory; None where it gets none now.
 
-    `given` is what `due.leasing` asks for.
+    `given` is what `due.claiming` asks for.
     """
     before = None if first_ is None else first_.overtaken_by(warm)
     if first_ is not None and first_.digest == warm:
-        row = tx.execute(leasing(within=within, at_home=True), given).first()
+        row = lease_at_home(tx, given, within=within)
         if row is not None:
             return row
     return _lease_in_turn(tx, slot, given, before, within=within)
+
+
+def lease_at_home(tx: Transaction, given: Given, *, within: bool = False) -> Any:
+    """Lease the most urgent job if it is one of the slot's warm model, which has its room; else None."""
+    return tx.execute(claiming(tx.dialect.name, within=within, at_home=True), given).first()
 
 
 def _lease_in_turn(tx: Transaction, slot: Slot, given: Given, before: Waiting | None, *, within: bool) -> Any:
@@ -50,10 +55,10 @@ def _lease_in_turn(tx: Transaction, slot: Slot, given: Given, before: Waiting | 
     if before is not None:
         kind = {"of_digest": before.digest, "of_rank": before.rank, "come_by": before.urgent_at}
         asked = {**given, **kind, **_sizes(slot.room, free)}
-        row = tx.execute(leasing(within=within, sized=True, warm=True), asked).first()
+        row = tx.execute(claiming(tx.dialect.name, within=within, sized=True, warm=True), asked).first()
     if row is None:
         asked = {**given, **_sizes(most, free)}
-        row = tx.execute(leasing(within=within, sized=True), asked).first()
+        row = tx.execute(claiming(tx.dialect.name, within=within, sized=True), asked).first()
     if row is None:
         row = _beside(tx, slot, machine, free, asked, within=within)
     if row is not None:
@@ -72,7 +77,7 @@ def _beside(
     if needs.device_mb > slot.room.device_mb:
         free -= Room(needs.host_mb, 0)
         given = {**given, **_sizes(slot.room, free)}
-        row = tx.execute(leasing(within=within, sized=True), given).first()
+        row = tx.execute(claiming(tx.dialect.name, within=within, sized=True), given).first()
         if row is not None:
             return row
         needs = _needs(tx, query, given)

@@ -98,6 +98,7 @@ class Database:
             make_folder(Path(self._url.database).parent)
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(begin=_WRITES)
+        self._committing = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         is_file = self._url.get_backend_name() == "sqlite" and self._url.database
         self._signals = Path(f"{self._url.database}-signals") if is_file else None
 
@@ -113,6 +114,19 @@ class Database:
                     signals.notify(tx, topics)
             if topics and self._signals is not None:
                 signals.touch(self._signals, topics)
+
+    @contextmanager
+    def at_once(self) -> Iterator[Transaction]:
+        """As `begin`, for what is one statement on PostgreSQL, where it commits by itself; announces nothing.
+
+        To begin and to commit are a way there and back each.
+        """
+        if self._url.get_backend_name() == "sqlite":
+            with self.begin() as tx:
+                yield tx
+            return
+        with _storage_errors(), self._committing.connect() as tx:
+            yield tx
 
     @contextmanager
     def begin_bare(self) -> Iterator[BareTransaction]:

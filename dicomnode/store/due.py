@@ -8,13 +8,25 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, Text, bindparam, exists, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    Text,
+    bindparam,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from dicomnode.model.job import JobState
+from dicomnode.model.job import JobEvent, JobState
 from dicomnode.model.queue import PauseKind
 from dicomnode.store.clock import Elapsed, Now
-from dicomnode.store.schema import JOB_WAITS, Instant, bundle, job, pause, worker
+from dicomnode.store.schema import JOB_WAITS, Instant, bundle, job, job_event, pause, series, study, worker
 
 LANES = (PauseKind.PIPELINE, PauseKind.ROUTE)
 
@@ -106,5 +118,34 @@ def leasing(
             reason=None,
             updated_at=Now(),
         )
-        .returning(job.c.id, job.c.fence, job.c.pipeline, job.c.pipeline_digest)
+        .returning(job)
+    )
+
+
+@cache
+def claiming(
+    dialect: str, *, within: bool = False, sized: bool = False, warm: bool = False, at_home: bool = False
+) -> ReturningUpdate[Any] | Select[Any]:
+    """As `leasing`; on PostgreSQL one statement also writes the event, and tells of what study the job is.
+
+    The way to the database and back costs more than what is done there.
+    """
+    update_ = leasing(within=within, sized=sized, warm=warm, at_home=at_home)
+    if dialect != "postgresql":
+        return update_
+    leased = update_.cte("leased")
+    given: dict[str, Any] = {
+        "job_id": leased.c.id,
+        "event": literal(JobEvent.CLAIM, Text),
+        "state": leased.c.state,
+        "fence": leased.c.fence,
+        "at": leased.c.updated_at,
+        "detail": bindparam("owner", type_=Text),
+    }
+    event = insert(job_event).from_select(list(given), select(*given.values()))
+    return (
+        select(leased, series.c.SeriesInstanceUID, study.c.StudyInstanceUID)
+        .join_from(leased, series, series.c.id == leased.c.series_id)
+        .join(study, study.c.id == series.c.study_id)
+        .add_cte(event.cte("noted"))
     )

@@ -93,7 +93,7 @@ def add_routing(
 def next_notice(tx: Transaction) -> Job | None:
     """The job that ended without a result for the longest and has not told its destinations, or None."""
     row = tx.execute(_JOBS.where(job.c.notice_due).order_by(job.c.id).limit(1)).first()
-    return None if row is None else _job(row)
+    return None if row is None else of_row(row)
 
 
 def give_notice(tx: Transaction, job_: Job, made: Sequence[Stored]) -> list[int]:
@@ -103,7 +103,7 @@ def give_notice(tx: Transaction, job_: Job, made: Sequence[Stored]) -> list[int]
         .where(job.c.id == job_.id, job.c.fence == job_.fence, job.c.state == job_.state, job.c.notice_due)
         .values(notice_due=False)
     ).rowcount
-    return results.add(tx, job_.id, made) if told else []
+    return results.add(tx, job_.lease, made) if told else []
 
 
 def cancel(tx: Transaction, job_id: int, reason: str, actor: str | None = None) -> None:
@@ -242,13 +242,13 @@ def get(tx: Transaction, job_id: int) -> Job:
     row = tx.execute(_BY_ID, {"of_id": job_id}).first()
     if row is None:
         raise NotFound("job", job_id)
-    return _job(row)
+    return of_row(row)
 
 
 def get_all(tx: Transaction, job_ids: Iterable[int]) -> dict[int, Job]:
     """These jobs by their ids."""
     rows = tx.execute(_JOBS.where(job.c.id.in_(list(job_ids))))
-    return {row.id: _job(row) for row in rows}
+    return {row.id: of_row(row) for row in rows}
 
 
 def set_priority(tx: Transaction, job_id: int, priority: Priority) -> None:
@@ -284,10 +284,11 @@ def find(tx: Transaction, states: Sequence[JobState] = (), limit: int = 100) -> 
     query = _JOBS.order_by(job.c.id.desc()).limit(limit)
     if states:
         query = query.where(job.c.state.in_(list(states)))
-    return [_job(row) for row in tx.execute(query)]
+    return [of_row(row) for row in tx.execute(query)]
 
 
-def _job(row: Any) -> Job:
+def of_row(row: Any) -> Job:
+    """A job as a row of the table tells it, with the UIDs of its series and its study."""
     return Job(
         id=row.id,
         key=row.key,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, literal, select, update
+from sqlalchemy import Select, Text, and_, bindparam, insert, literal, select, update
+from sqlalchemy.sql.dml import ReturningInsert
 
 from dicomnode.errors import LeaseLost
 from dicomnode.model.job import Job, JobEvent, JobState, Lease, advance
@@ -14,10 +15,10 @@ from dicomnode.model.room import Slot
 from dicomnode.store import admission, queue, results
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
-from dicomnode.store.due import LANES, due, first, leasing
-from dicomnode.store.jobs import get
+from dicomnode.store.due import LANES, claiming, due, first
+from dicomnode.store.jobs import get, of_row
 from dicomnode.store.results import Stored
-from dicomnode.store.schema import JOB_RUNS, JOB_WAITS, job
+from dicomnode.store.schema import JOB_RUNS, JOB_WAITS, job, job_event
 from dicomnode.store.transitions import move, record
 
 # Made once: to make a statement takes longer than to run it, and this one runs for each job.
@@ -30,6 +31,23 @@ _LEAVE = (
     )
     .values(state=bindparam("left_as"), lease_owner=None, lease_expires_at=None, updated_at=Now())
 )
+
+
+def _leave_and_note() -> ReturningInsert[Any]:
+    """The same and the event of it in one statement, as PostgreSQL has it."""
+    left = _LEAVE.returning(job.c.id, job.c.state, job.c.fence, job.c.updated_at).cte("left_job")
+    given: dict[str, Any] = {
+        "job_id": left.c.id,
+        "event": bindparam("of_event", type_=Text),
+        "state": left.c.state,
+        "fence": left.c.fence,
+        "at": left.c.updated_at,
+    }
+    event = insert(job_event).from_select(list(given), select(*given.values()))
+    return event.returning(job_event.c.id)
+
+
+_LEAVE_AND_NOTE = _leave_and_note()
 
 TOO_LATE = "TOO_LATE"
 """Why a job ended that could not begin by its deadline."""
@@ -69,11 +87,24 @@ def claim(
     exhausted = queue.exhausted(tx, limits)
     given = {"owner": owner, "lease_s": lease_s} | _spent(exhausted)
     if slot is None:
-        row = tx.execute(leasing(within=bool(exhausted)), given).first()
+        row = tx.execute(claiming(tx.dialect.name, within=bool(exhausted)), given).first()
     else:
         row = admission.lease(tx, slot, given, first, warm, within=bool(exhausted))
-    if row is None:
-        return None
+    return _claimed(tx, row, owner)
+
+
+def claim_at_home(tx: Transaction, owner: str, lease_s: float) -> Job | None:
+    """Lease the most urgent job if it is one of the owner's warm model, else None; for where no limits are.
+
+    On PostgreSQL it is one statement.
+    """
+    given = {"owner": owner, "lease_s": lease_s} | _spent(())
+    return _claimed(tx, admission.lease_at_home(tx, given), owner)
+
+
+def _claimed(tx: Transaction, row: Any, owner: str) -> Job | None:
+    if row is None or tx.dialect.name == "postgresql":
+        return None if row is None else of_row(row)
     record(tx, row.id, JobEvent.CLAIM, JobState.LEASED, row.fence, owner)
     return get(tx, row.id)
 
@@ -88,7 +119,7 @@ def extend(tx: Transaction, lease: Lease, lease_s: float) -> None:
 def finish(tx: Transaction, lease: Lease, made: Sequence[Stored]) -> list[int]:
     """End a job with its results, whose bytes are fixed from here on; returns their ids. Raises LeaseLost."""
     _leave(tx, lease, JobEvent.FINISH)
-    return results.add(tx, lease.id, made) if made else []
+    return results.add(tx, lease, made) if made else []
 
 
 def refuse(tx: Transaction, lease: Lease, code: str, reason: str) -> None:
@@ -186,6 +217,10 @@ def _leave(tx: Transaction, lease: Lease, event: JobEvent, detail: str | None = 
     """What the holder of a lease does with it; it holds it no longer then. Raises LeaseLost."""
     state = advance(JobState.LEASED, event)
     given = {"of_id": lease.id, "of_fence": lease.fence, "left_as": state}
+    if tx.dialect.name == "postgresql" and not values and detail is None:
+        if tx.execute(_LEAVE_AND_NOTE, {**given, "of_event": event}).first() is None:
+            raise LeaseLost("job", lease.id)
+        return
     if tx.execute(_LEAVE.values(**values) if values else _LEAVE, given).rowcount != 1:
         raise LeaseLost("job", lease.id)
     record(tx, lease.id, event, state, values.get("fence", lease.fence), detail)

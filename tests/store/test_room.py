@@ -15,7 +15,8 @@ from dicomnode.model.version import Version
 from dicomnode.store import admission, bundles, jobs, leases, pauses, room, runs, versions, workers
 from dicomnode.store.clock import Now
 from dicomnode.store.database import Database, Transaction
-from dicomnode.store.schema import job, worker
+from dicomnode.store.schema import job, job_event, worker
+from tests.harness.schema import upgraded
 
 from .builders import complete_series, new_job
 
@@ -91,6 +92,26 @@ def test_models_share_a_device_as_far_as_its_memory_goes(ward):
     ward.finish("1")
     assert ward.leaving() == [], "nobody is asked to leave who need not"
     assert ward.claim(A) == "3", "its own warm model makes way at once"
+
+
+def test_a_slot_goes_on_with_its_own_model_by_a_claim_that_begins_and_ends_by_itself(ward):
+    ward.open(A)
+    ward.add("1", "x")
+    assert ward.claim(A) == "1"
+    ward.finish("1")
+    second = ward.add("2", "x")
+    ward.add("3", "y")
+    with ward.database.at_once() as tx:
+        claimed = leases.claim_at_home(tx, A.worker, 60.0)
+        assert leases.claim_at_home(tx, A.worker, 60.0) is None, "that of another model is not at home"
+    with ward.database.read() as tx:
+        assert claimed == jobs.get(tx, second)
+        events = tx.execute(select(job_event).where(job_event.c.job_id == second)).all()
+    assert (claimed.state, claimed.fence, claimed.attempt) == (JobState.LEASED, 1, 1)
+    assert [(each.event, each.state, each.fence, each.detail) for each in events] == [
+        ("create", "ready", 0, None),
+        ("claim", "leased", 1, "a"),
+    ]
 
 
 def test_memory_of_the_machine_is_shared_by_its_devices_and_that_of_a_device_is_not(ward):
@@ -343,9 +364,3 @@ def test_two_slots_that_claim_at_the_same_moment_do_not_both_take_the_last_place
         thread.join()
     ward.database.close()
     assert sum(each is not None for each in got) == 3
-
-
-def upgraded(url: str) -> Database:
-    database = Database(url)
-    database.upgrade()
-    return database

@@ -12,9 +12,9 @@ from sqlalchemy import delete, select
 from dicomnode.model.job import Lease, Priority
 from dicomnode.model.room import Room, Slot
 from dicomnode.store import bundles, leases, room, workers
-from dicomnode.store.database import Database
 from dicomnode.store.schema import metadata, worker
 from tests.harness.machines import hold_against
+from tests.harness.schema import upgraded
 from tests.store.builders import complete_series, new_job
 
 HOST_MB = 24_000
@@ -41,8 +41,7 @@ class Memory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
-        self.database.upgrade()
+        self.database = upgraded(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
         self.completion_id = complete_series(self.database)
         with self.database.begin() as tx:
             for slot in SLOTS:
@@ -88,8 +87,13 @@ class Memory(RuleBasedStateMachine):
             self.cool(slot)
         if first is None:
             return
-        with self.database.begin() as tx:
-            got = leases.claim(tx, name, 3600.0, (), slot, first, self.warm.get(name))
+        got, warm = None, self.warm.get(name)
+        if warm == first.digest:
+            with self.database.at_once() as tx:
+                got = leases.claim_at_home(tx, name, 3600.0)
+        if got is None:
+            with self.database.begin() as tx:
+                got = leases.claim(tx, name, 3600.0, (), slot, first, warm)
         if got is not None:
             self.waiting.remove(got.id)
             self.running[name], self.warm[name] = got.lease, got.pipeline_digest
