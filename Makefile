@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # npm comes with Node.js where that is not Debian's own; Debian's package would clash with it.
-PEERS := chromium dcmtk fuse3 haproxy libfaketime libfuse2 openssl orthanc orthanc-dicomweb pixelmed-apps postgresql strace $(if $(shell command -v npm),,npm)
+PEERS := chromium dcmtk docker-compose fuse3 haproxy libfaketime libfuse2 openssl orthanc orthanc-dicomweb pixelmed-apps postgresql strace $(if $(shell command -v npm),,npm)
 DOCS_TESTS := $(wildcard tests/docs)
 
 .PHONY: help setup demo viewer test faults check fuzz soak bench peers clean
@@ -34,10 +34,11 @@ viewer: $(READY)  ## what the last demo archived, in OHIF; needs make peers
 	@$(BIN)/python -m dicomnode.demo.viewer $(if $(PORT),--port "$(PORT)")
 
 test: $(READY)  ## all tests; what lacks its peer is named at the end
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: each random fault n times, from that seed on; CUTS=n of the power
-	FAULT_ROUNDS=$(or $(ROUNDS),10) FAULT_SEED=$(or $(SEED),0) FAULT_CUTS=$(or $(CUTS),200) $(BIN)/python -m pytest tests/faults
+faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: n kills, other random faults n/10 times; CUTS=n of the power
+	FAULT_ROUNDS=$(or $(ROUNDS),100) FAULT_SEED=$(or $(SEED),0) FAULT_CUTS=$(or $(CUTS),200) \
+		$(BIN)/python -m pytest $(or $(TESTS),tests/faults)
 
 check: $(READY)  ## style, types, layers, and the docs that hold code to account
 	$(BIN)/ruff check .

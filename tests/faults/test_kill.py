@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.faults.books import SEEDS, Scene, moments, processes
-from tests.harness.nodes import wait_for
+from tests.faults.books import FIRST_SEED, ROUNDS, archive_in
+from tests.faults.memory import memory_folder
+from tests.faults.siege import Siege
 
-CRASH = Path(__file__).parent / "crash"
+CHECKED_EVERY = 50
+"""Kills between two looks at the books."""
+FEW = 5
+"""Kills where no more are asked for."""
 
 POINTS = {
     "an instance's bytes are written": "dicomnode.store.objects:_sync_file:after:3",
@@ -35,44 +38,40 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
-def test_nothing_acknowledged_is_lost_when_the_node_is_killed_as(point: str, scene: Scene) -> None:
-    scene.new_node(CRASH_AT=point, PYTHONPATH=str(CRASH)).start()
-    scene.send()
-    wait_for("the crash", lambda: not scene.node.alive(), 90)
-    scene.new_node().start()
-    scene.settle()
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory: what is killed has its files all the same, and the disk is not what is tested."""
+    with memory_folder() as folder:
+        yield folder
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_acknowledged_is_lost_when_the_node_is_killed_at_random(seed: int, scene: Scene) -> None:
-    when = moments(seed)
-    # Twice: a job that was running at three kills would be dead, and rightly so.
-    for _ in range(2):
-        scene.node.start()
-        killer = threading.Timer(when.uniform(0.0, 6.0), scene.node.kill)
-        killer.start()
-        scene.send()
-        killer.join()
-    scene.node.start()
-    scene.settle()
+@contextmanager
+def besieged(folder: Path, **environment: str) -> Iterator[Siege]:
+    with closing(archive_in(folder)) as archives:
+        siege = Siege(folder, next(archives), folder / "pipelines", **environment)
+        try:
+            yield siege
+        finally:
+            siege.close()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_a_process_that_is_killed_costs_the_others_nothing(seed: int, scene: Scene) -> None:
-    when = moments(seed)
-    scene.node.start()
+@pytest.mark.timeout(600)
+def test_nothing_acknowledged_is_lost_when_the_node_is_killed_at_each_named_point(folder: Path) -> None:
+    with besieged(folder) as siege:
+        for what, point in POINTS.items():
+            siege.crash_at(what, point)
+            siege.check_books()
+        siege.settle()
 
-    def kill_one() -> None:
-        victim = when.choice(processes(scene.node))
-        with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
 
-    killers = [threading.Timer(at, kill_one) for at in sorted(when.uniform(0.0, 8.0) for _ in range(2))]
-    for killer in killers:
-        killer.start()
-    scene.send()
-    for killer in killers:
-        killer.join()
-    assert scene.node.alive()
-    scene.settle()
+@pytest.mark.timeout(600 + 20 * ROUNDS)
+def test_nothing_acknowledged_is_lost_while_any_process_is_killed_at_any_time(
+    folder: Path, database_url: str
+) -> None:
+    kills = max(ROUNDS, FEW)
+    with besieged(folder, DICOMNODE_DATABASE_URL=database_url) as siege:
+        for first in range(0, kills, CHECKED_EVERY):
+            siege.play(min(CHECKED_EVERY, kills - first), FIRST_SEED + first, POINTS)
+            siege.settle()
+        print(f"killed, from seed {FIRST_SEED} on: {dict(siege.killed.most_common())}")
+        assert sum(siege.killed.values()) == kills

@@ -29,13 +29,13 @@ from dicomnode.errors import StoreRefused
 from dicomnode.model.instance import Received
 from dicomnode.model.peer import Peer
 from dicomnode.store.bucket import BucketSettings
-from dicomnode.store.database import Database
 from dicomnode.store.part10 import file_head
 from tests.conftest import NOT_RUN_HERE
 from tests.dicomweb.web import multipart, related
 from tests.faults.books import Archive, Scene, stored_digest
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import ROOT, send_files, wait_for
+from tests.harness.schema import upgraded
 from tests.harness.swift import SwiftServer
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import free_port, running
@@ -175,8 +175,7 @@ def test_a_receiver_that_is_killed_behind_haproxy_takes_nothing_with_it(
     tmp_path: Path, postgres_url: str, swift_server: SwiftServer, s3_bucket: BucketSettings
 ) -> None:
     """Machines have nothing in common but PostgreSQL and S3; what one acknowledged, every other gives."""
-    database = Database(postgres_url)
-    database.upgrade()
+    database = upgraded(postgres_url)
     database.close()
     shared = {"DICOMNODE_DATABASE_URL": postgres_url, **swift_server.environment(s3_bucket.name)}
     listening = [free_port(), free_port()]
