@@ -1,5 +1,8 @@
 """`python -m dicomnode`."""
 
-from dicomnode.cli import main
+from dicomnode import importing
+
+with importing.much():
+    from dicomnode.cli import main
 
 main()

@@ -10,12 +10,23 @@ import pytest
 
 from dicomnode.store.bucket import BucketSettings
 from tests.harness.postgres import PostgresServer, postgres_programs, running_postgres
+from tests.harness.schema import upgraded
 from tests.harness.swift import SwiftServer, running_swift, swift_is_here
 
 NOT_RUN_HERE = "not run here: "
 """A test whose peer is missing skips with a reason that begins so; the summary names each of them."""
 
 ROOT = Path(__file__).parents[1]
+LONGEST = {
+    *("acceptance", "demo", "docs", "faults", "pipeline", "pipelines", "viewer"),
+    *("test_evidence_node.py", "test_priors_node.py", "test_ups_machine.py"),
+}
+"""Folders and files that take long: who began one of them last would leave the others idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: LONGEST.isdisjoint(item.path.relative_to(ROOT).parts))
 
 
 @pytest.fixture(scope="session")
@@ -42,20 +53,50 @@ def _database_names() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, _database_names: Iterator[str]) -> Iterator[str]:
+def empty_postgres_url(postgres_server: PostgresServer, _database_names: Iterator[str]) -> Iterator[str]:
     """An empty PostgreSQL database of the test's own."""
-    name = next(_database_names)
+    yield from _postgres_database(postgres_server, next(_database_names), "template1")
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: PostgresServer) -> str:
+    name = "upgraded"
     postgres_server.execute("CREATE DATABASE {}", name)
-    yield postgres_server.url(name)
-    postgres_server.execute("DROP DATABASE {} WITH (FORCE)", name)
+    upgraded(postgres_server.url(name)).close()
+    return name
+
+
+@pytest.fixture
+def postgres_url(
+    postgres_server: PostgresServer, _postgres_template: str, _database_names: Iterator[str]
+) -> Iterator[str]:
+    """A PostgreSQL database of the test's own, of the current schema, without rows."""
+    yield from _postgres_database(postgres_server, next(_database_names), _postgres_template)
+
+
+def _postgres_database(server: PostgresServer, name: str, template: str) -> Iterator[str]:
+    server.execute("CREATE DATABASE {} TEMPLATE {}", name, template)
+    yield server.url(name)
+    server.execute("DROP DATABASE {} WITH (FORCE)", name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own, once in SQLite and once in PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
+    url: str = request.getfixturevalue("empty_postgres_url")
+    return url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of the test's own, once in SQLite and once in PostgreSQL."""
+    """A database of the test's own, of the current schema, without rows, once in each of the two."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'test.sqlite3'}"
-    url: str = request.getfixturevalue("postgres_url")
+        url = f"sqlite:///{tmp_path / 'test.sqlite3'}"
+        upgraded(url).close()
+    else:
+        url = request.getfixturevalue("postgres_url")
     return url
 
 

@@ -38,8 +38,8 @@ def wait_for(condition: Callable[[], object], limit_s: float = START_LIMIT_S) ->
 def free_port() -> int:
     """A port for a program that has to be told one; for others there is port 0.
 
-    Below those that the kernel hands out for port 0, which may be another's before the program starts, and above
-    those that the workers of Ray take.
+    Below those that the kernel hands out for port 0, which may be another's before the program starts, and
+    above those that the workers of Ray take.
     """
     while True:
         port = secrets.choice(_TOLD_PORTS)

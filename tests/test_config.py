@@ -50,7 +50,10 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
         ('[dimse.tls]\ncertificate = "a.pem"\n', "certificate and key belong together"),
         ('[dimse.tls]\ncertificate = "a.pem"\nkey = "a.key"\n', "needs ca, who signs them"),
         ('[dimse.tls]\nclient_certificate = "none"\n', "did you mean 'client_certificates'?"),
-        ('[[route]]\nname = "a"\nwhen = "true"\npipeline = "p"\nsend_to = ["pcas"]\n', "is no destination"),
+        (
+            '[[route]]\nname = "a"\nwhen = "true"\npipeline = "p"\nsend_to = ["pcas"]\n',
+            "route[1].send_to has 'pcas', which is no destination",
+        ),
         ('[completion]\nask = "pcas"\n', "which is no destination and no [[peer]]"),
         ('[delivery]\nannounce_to = ["RIS"]\n', "for which there is no [[peer]]"),
         ('[[route]]\nname = "a"\n', "route[1].when: Field required"),
@@ -65,7 +68,7 @@ def test_the_projects_own_config_toml_is_sound_and_stands_on_its_own_folder():
         ),
         (
             '[[destination]]\nname = "a"\nprofile = "ohif"\ndimse = {ae_title = "A", host = "h", port = 1}\n',
-            "which is none; did you mean 'ohif3'?",
+            "destination[1].profile is 'ohif', which is none; did you mean 'ohif3'?",
         ),
         ("[profile.ours]\nmaximum_frame = 1\n", "did you mean 'maximum_frames'?"),
         (

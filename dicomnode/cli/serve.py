@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dicomnode import importing
 from dicomnode.cli.common import DEFAULT_CONFIG, ConfigOption
 from dicomnode.model.role import Role
 
@@ -17,7 +18,8 @@ def serve(
 ) -> None:
     """Run the node until SIGTERM or Ctrl-C."""
     # Imported here: the other commands answer without loading what only the node needs.
-    from dicomnode import node
+    with importing.much():
+        from dicomnode import node
 
     status = node.serve(config) if role is None else node.serve_role(config, role, slot)
     raise typer.Exit(status)

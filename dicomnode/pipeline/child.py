@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
+from dicomnode import importing
 from dicomnode.errors import Refused
 from dicomnode.model.manifest import Manifest
 from dicomnode.pipeline.contract import (
@@ -92,7 +93,8 @@ def main(folder: Path, scratch: Path, inputs: Path, device: str, parent: int) ->
 
 def _load(folder: Path, manifest: Manifest, device: str, scratch: Path) -> Bundle:
     # Not at the top: torch starts threads, and namespaces must be entered before any.
-    from dicomnode.pipeline.bundle import Bundle
+    with importing.much():
+        from dicomnode.pipeline.bundle import Bundle
 
     return Bundle(folder, manifest, device, scratch)
 

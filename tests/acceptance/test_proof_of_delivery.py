@@ -19,10 +19,9 @@ from dicomnode.dimse.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from dicomnode.model.peer import Peer
 from tests import peers
 from tests.harness.heads import small_series, write_series
-from tests.harness.nodes import RunningNode, send_files, wait_for
+from tests.harness.nodes import RunningNode, kill_at, send_files, wait_for
 from tests.harness.toy_pipeline import write_toy_pipeline
 
-CRASH = Path(__file__).parents[1] / "faults" / "crash"
 ROUTE = """
 [[route]]
 name = "toy"
@@ -57,10 +56,12 @@ def files(tmp_path: Path) -> list[Path]:
     return write_series(tmp_path / "series", small_series())
 
 
-@pytest.fixture
-def archive(tmp_path: Path, pipelines: Path) -> Iterator[RunningNode]:
-    """A second dicomnode, without routes."""
-    node = RunningNode(tmp_path / "archive", pipelines=pipelines, ae_title="ARCHIVE").start()
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A second dicomnode, without pipelines, which takes what the nodes of all tests send."""
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "none").mkdir()
+    node = RunningNode(folder, pipelines=folder / "none", ae_title="ARCHIVE").start()
     yield node
     node.kill()
 
@@ -70,11 +71,12 @@ def delivered(node: RunningNode) -> bool:
 
 
 def test_a_dicomnode_commits_itself_to_another_ones_results(tmp_path, pipelines, archive, files):
+    before = len(archive.events())
     node = RunningNode(tmp_path / "node", pipelines=pipelines, routes=by_commitment(archive.peer)).start()
     try:
         assert set(send_files(node.peer, files).values()) == {None}
         wait_for("both results confirmed", lambda: delivered(node), 150)
-        assert [event for event in archive.events() if event["event"] == "commitment.reported"]
+        assert [event for event in archive.events()[before:] if event["event"] == "commitment.reported"]
     finally:
         node.kill()
 
@@ -87,19 +89,20 @@ POINTS = {
 }
 
 
-@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
-def test_results_are_confirmed_all_the_same_when_the_node_is_killed_as(
-    point, tmp_path, pipelines, archive, files
+def test_results_are_confirmed_all_the_same_when_the_node_is_killed_at_one_point_after_the_other(
+    tmp_path, pipelines, archive, files
 ):
-    short = {"DICOMNODE_DELIVERY_REPORT_LIMIT_S": "1.0"}
-    fatal = {**short, "CRASH_AT": point, "PYTHONPATH": str(CRASH)}
-    routes = by_commitment(archive.peer)
-    options = {"pipelines": pipelines, "routes": routes}
-    node = RunningNode(tmp_path / "node", **options, environment=fatal).start()
+    def life(**environment: str) -> RunningNode:
+        short = {"DICOMNODE_DELIVERY_REPORT_LIMIT_S": "1.0", **environment}
+        routes = by_commitment(archive.peer)
+        return RunningNode(tmp_path / "node", pipelines=pipelines, routes=routes, environment=short)
+
+    first, *others = POINTS.values()
+    kill_at(first, life, lambda node: send_files(node.peer, files))
+    for point in others:
+        kill_at(point, life)
+    node = life().start()
     try:
-        send_files(node.peer, files)
-        wait_for("the crash", lambda: not node.alive(), 150)
-        node = RunningNode(tmp_path / "node", **options, environment=short).start()
         wait_for("both results confirmed", lambda: delivered(node), 150)
     finally:
         node.kill()
@@ -148,28 +151,37 @@ def scanner() -> Iterator[Scanner]:
 
 PROVIDER = "dicomnode.services.commitment:CommitmentProvider"
 PROVIDER_POINTS = {
-    "a request is written down and not answered": f"{PROVIDER}.take:after:1",
     "nothing is looked at": f"{PROVIDER}._said:before:1",
     "what will be said is written down": f"{PROVIDER}._said:after:1",
     "a report is taken and that is not noted": "dicomnode.store.commitments:reported:before:1",
 }
+TAKEN = f"{PROVIDER}.take:after:1"
+"""A request is written down and not answered."""
 
 
-@pytest.mark.parametrize("point", PROVIDER_POINTS.values(), ids=PROVIDER_POINTS.keys())
-def test_who_asked_for_commitment_gets_its_report_when_the_node_is_killed_as(
-    point, tmp_path, pipelines, scanner, files
+def test_who_asked_for_commitment_gets_its_report_when_the_node_is_killed_at_one_point_after_the_other(
+    tmp_path, pipelines, scanner, files
 ):
-    fatal = {"CRASH_AT": point, "PYTHONPATH": str(CRASH)}
-    options = {"pipelines": pipelines, "routes": with_peer(scanner.peer)}
-    node = RunningNode(tmp_path / "node", **options, environment=fatal).start()
-    try:
+    def life(**environment: str) -> RunningNode:
+        routes = with_peer(scanner.peer)
+        return RunningNode(tmp_path / "node", pipelines=pipelines, routes=routes, environment=environment)
+
+    asked: list[str] = []
+
+    def ask(node: RunningNode) -> None:
         send_files(node.peer, files)
-        asked = scanner.ask(node, files)
-        wait_for("the crash", lambda: not node.alive(), 150)
-        node = RunningNode(tmp_path / "node", **options).start()
-        wait_for("the report", lambda: scanner.reports, 90)
-        assert scanner.reports[-1].TransactionUID == asked
-        assert len(scanner.reports[-1].ReferencedSOPSequence) == len(files)
+        asked.append(scanner.ask(node, files))
+
+    first, *others = PROVIDER_POINTS.values()
+    kill_at(first, life, ask)
+    for point in others:
+        kill_at(point, life)
+    # With a request of its own: whether that of the others was answered before the kill is a race.
+    kill_at(TAKEN, life, ask)
+    node = life().start()
+    try:
+        wait_for("both reports", lambda: {each.TransactionUID for each in scanner.reports} == set(asked), 90)
+        assert {len(each.ReferencedSOPSequence) for each in scanner.reports} == {len(files)}
     finally:
         node.kill()
 

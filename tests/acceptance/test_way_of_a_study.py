@@ -43,10 +43,22 @@ def pipelines(tmp_path: Path) -> Path:
     return tmp_path / "pipelines"
 
 
-@pytest.fixture
-def archive(tmp_path: Path, pipelines: Path) -> Iterator[RunningNode]:
-    """A second dicomnode, without routes."""
-    node = RunningNode(tmp_path / "archive", pipelines=pipelines, ae_title="ARCHIVE").start()
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A second dicomnode, without pipelines, which takes what the nodes of all tests send."""
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "none").mkdir()
+    node = RunningNode(folder, pipelines=folder / "none", ae_title="ARCHIVE").start()
+    yield node
+    node.kill()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, archive: RunningNode) -> Iterator[RunningNode]:
+    """The node of those tests that only send a study of their own and look what becomes of it."""
+    folder = tmp_path_factory.mktemp("shared")
+    write_toy_pipeline(folder / "pipelines")
+    node = running(folder / "node", folder / "pipelines", archive.peer)
     yield node
     node.kill()
 
@@ -56,19 +68,24 @@ def files(tmp_path: Path) -> list[Path]:
     return write_series(tmp_path / "series", small_series())
 
 
-def the_study(node: RunningNode) -> dict:
-    (study,) = node.status()["list"]
-    return study
+def study_of(node: RunningNode, files: list[Path]) -> dict | None:
+    uid = pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
+    return next((each for each in node.status()["list"] if each["StudyInstanceUID"] == uid), None)
 
 
-def delivered(node: RunningNode, number: int = 2) -> bool:
-    return node.status()["deliveries"] == {"confirmed": number}
+def jobs_of(node: RunningNode, files: list[Path]) -> list[dict]:
+    study = study_of(node, files)
+    return [job for series in study["series"] for job in series["jobs"]] if study else []
 
 
-def results_of(node: RunningNode) -> list[dict]:
-    return [
-        result for series in the_study(node)["series"] for job in series["jobs"] for result in job["results"]
-    ]
+def results_of(node: RunningNode, files: list[Path]) -> list[dict]:
+    return [result for job in jobs_of(node, files) for result in job["results"]]
+
+
+def delivered(node: RunningNode, files: list[Path], number: int = 2) -> bool:
+    """That many results of the study are confirmed, and none is under way."""
+    states = [each["state"] for result in results_of(node, files) for each in result["deliveries"]]
+    return states == ["confirmed"] * number
 
 
 def noticed(node: RunningNode) -> list[dict]:
@@ -79,36 +96,32 @@ def running(folder: Path, pipelines: Path, archive: Peer, **options) -> RunningN
     return RunningNode(folder, pipelines=pipelines, routes=route_to(archive), **options).start()
 
 
-def test_the_results_lie_in_the_archive_in_the_patients_study_and_in_place(
-    tmp_path, pipelines, archive, files
-):
-    node = running(tmp_path / "node", pipelines, archive.peer)
-    try:
-        assert set(send_files(node.peer, files).values()) == {None}
-        wait_for("both results confirmed", lambda: delivered(node))
-        results = results_of(node)
-        source = pydicom.dcmread(files[0])
-        for result in results:
-            listed = listed_instances(
-                archive.peer, "TEST", source.StudyInstanceUID, result["SeriesInstanceUID"]
-            )
-            assert listed == {result["SOPInstanceUID"]}
-        seg, sr = (pydicom.dcmread(stored(archive, result)) for result in results)
-        for ds in (seg, sr):
-            assert (ds.PatientID, ds.PatientName) == (source.PatientID, source.PatientName)
-            assert ds.StudyInstanceUID == source.StudyInstanceUID
-        expected = {ds.SOPInstanceUID: ds.pixel_array > 500 for ds in map(pydicom.dcmread, files)}
-        for plane, frame in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
-            of = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-            assert np.array_equal(plane.astype(bool), expected[of])
-    finally:
-        assert node.stop() == 0
+def test_the_results_lie_in_the_archive_in_the_patients_study_and_in_place(shared, archive, files):
+    assert set(send_files(shared.peer, files).values()) == {None}
+    wait_for("both results confirmed", lambda: delivered(shared, files))
+    results = results_of(shared, files)
+    source = pydicom.dcmread(files[0])
+    for result in results:
+        listed = listed_instances(archive.peer, "TEST", source.StudyInstanceUID, result["SeriesInstanceUID"])
+        assert listed == {result["SOPInstanceUID"]}
+    seg, sr = (pydicom.dcmread(stored(archive, result)) for result in results)
+    for ds in (seg, sr):
+        assert (ds.PatientID, ds.PatientName) == (source.PatientID, source.PatientName)
+        assert ds.StudyInstanceUID == source.StudyInstanceUID
+    expected = {ds.SOPInstanceUID: ds.pixel_array > 500 for ds in map(pydicom.dcmread, files)}
+    for plane, frame in zip(seg.pixel_array, seg.PerFrameFunctionalGroupsSequence, strict=True):
+        of = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        assert np.array_equal(plane.astype(bool), expected[of])
 
 
 def stored(archive: RunningNode, result: dict) -> Path:
-    """The archive's own file of a result; the same bytes as the node's, so under the same digest."""
-    found = list((archive.folder / "data" / "objects").glob("*/*"))
-    return next(path for path in found if pydicom.dcmread(path).SOPInstanceUID == result["SOPInstanceUID"])
+    """The archive's own file of a result."""
+
+    def uid(file: Path) -> str:
+        return pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID
+
+    files = (archive.folder / "data" / "objects").glob("*/*")
+    return next(file for file in files if uid(file) == result["SOPInstanceUID"])
 
 
 def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines, files):
@@ -121,7 +134,7 @@ def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines
         late.config.write_text(late.config.read_text().replace("port = 0", f"port = {port}", 1))
         late.start()
         try:
-            wait_for("both results confirmed", lambda: delivered(node))
+            wait_for("both results confirmed", lambda: delivered(node, files))
         finally:
             late.kill()
     finally:
@@ -129,42 +142,34 @@ def test_a_destination_that_is_down_delays_and_loses_nothing(tmp_path, pipelines
 
 
 def test_a_late_instance_makes_a_second_generation_whose_results_withdraw_the_first_ones(
-    tmp_path, pipelines, archive, files
+    shared, archive, files
 ):
-    node = running(tmp_path / "node", pipelines, archive.peer)
-    try:
-        send_files(node.peer, files[:-1])
-        wait_for("the first results", lambda: delivered(node))
-        send_files(node.peer, files[-1:])
-        wait_for("the second results and the withdrawal", lambda: delivered(node, 5))
-        (series,) = the_study(node)["series"]
-        assert [c["instance_count"] for c in series["completions"]] == [11, 12]
-        first, second = (job["results"] for job in series["jobs"])
-        assert [result["role"] for result in second] == ["WITHDRAWAL", "SEG", "SR"]
-        withdrawal, _, report = (pydicom.dcmread(stored(archive, result)) for result in second)
-        (study,) = withdrawal.CurrentRequestedProcedureEvidenceSequence
-        rejected = {
-            item.ReferencedSOPInstanceUID
-            for of_series in study.ReferencedSeriesSequence
-            for item in of_series.ReferencedSOPSequence
-        }
-        assert rejected == {result["SOPInstanceUID"] for result in first}
-        (before,) = report.PredecessorDocumentsSequence
-        named = before.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        assert named == next(each["SOPInstanceUID"] for each in first if each["role"] == "SR")
-    finally:
-        node.kill()
+    send_files(shared.peer, files[:-1])
+    wait_for("the first results", lambda: delivered(shared, files))
+    send_files(shared.peer, files[-1:])
+    wait_for("the second results and the withdrawal", lambda: delivered(shared, files, 5))
+    (series,) = study_of(shared, files)["series"]
+    assert [c["instance_count"] for c in series["completions"]] == [11, 12]
+    first, second = (job["results"] for job in series["jobs"])
+    assert [result["role"] for result in second] == ["WITHDRAWAL", "SEG", "SR"]
+    withdrawal, _, report = (pydicom.dcmread(stored(archive, result)) for result in second)
+    (study,) = withdrawal.CurrentRequestedProcedureEvidenceSequence
+    rejected = {
+        item.ReferencedSOPInstanceUID
+        for of_series in study.ReferencedSeriesSequence
+        for item in of_series.ReferencedSOPSequence
+    }
+    assert rejected == {result["SOPInstanceUID"] for result in first}
+    (before,) = report.PredecessorDocumentsSequence
+    named = before.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert named == next(each["SOPInstanceUID"] for each in first if each["role"] == "SR")
 
 
-def test_a_resent_study_makes_no_second_job(tmp_path, pipelines, archive, files):
-    node = running(tmp_path / "node", pipelines, archive.peer)
-    try:
-        for _ in range(2):
-            assert set(send_files(node.peer, files).values()) == {None}
-            wait_for("both results confirmed", lambda: delivered(node))
-        assert node.status()["jobs"] == {"done": 1}
-    finally:
-        node.kill()
+def test_a_resent_study_makes_no_second_job(shared, files):
+    for _ in range(2):
+        assert set(send_files(shared.peer, files).values()) == {None}
+        wait_for("both results confirmed", lambda: delivered(shared, files))
+    assert [job["state"] for job in jobs_of(shared, files)] == ["done"]
 
 
 def test_the_administrators_order_completes_a_series_at_once(tmp_path, pipelines, archive, files):
@@ -174,23 +179,23 @@ def test_the_administrators_order_completes_a_series_at_once(tmp_path, pipelines
         assert node.status()["series_open"] == 1
         done = node.run("series", "complete", pydicom.dcmread(files[0]).SeriesInstanceUID)
         assert (done.returncode, done.stdout.strip()) == (0, "complete")
-        wait_for("both results confirmed", lambda: delivered(node))
+        wait_for("both results confirmed", lambda: delivered(node, files))
     finally:
         node.kill()
 
 
-def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(tmp_path, archive):
+def test_a_series_that_does_not_suit_is_refused_with_its_reason_and_is_not_dead(tmp_path, archive, files):
     write_toy_pipeline(tmp_path / "strict")
     manifest = tmp_path / "strict" / "toy" / "pipeline.toml"
     manifest.write_text(manifest.read_text().replace('"MR"', '"CT"'))
     node = running(tmp_path / "node", tmp_path / "strict", archive.peer)
     try:
-        send_files(node.peer, write_series(tmp_path / "s", small_series()))
+        send_files(node.peer, files)
         wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         (job,) = node.ask("jobs", "list")
         assert (job["reason_code"], job["reason"]) == ("NOT_MR", "The series is not MR.")
-        wait_for("the notice", lambda: delivered(node, 1))
-        (notice,) = results_of(node)
+        wait_for("the notice", lambda: delivered(node, files, 1))
+        (notice,) = results_of(node, files)
         said = pydicom.dcmread(stored(archive, notice)).ContentSequence
         words = [item.TextValue for item in said if item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"]
         assert words[0].startswith("AI did not run: Bright tissue 1.0.0")
@@ -208,13 +213,13 @@ def test_a_job_that_died_tells_its_destinations_and_takes_it_back_when_it_succee
     try:
         send_files(node.peer, files)
         wait_for("the dead job", lambda: node.status()["jobs"] == {"dead": 1})
-        wait_for("the notice", lambda: delivered(node, 1))
-        (notice,) = results_of(node)
+        wait_for("the notice", lambda: delivered(node, files, 1))
+        (notice,) = results_of(node, files)
         flag.touch()
         assert node.run("jobs", "retry", "1").returncode == 0
-        wait_for("the results", lambda: delivered(node, 4))
-        assert [result["role"] for result in results_of(node)] == ["NOTICE", "WITHDRAWAL", "SEG", "SR"]
-        withdrawal = pydicom.dcmread(stored(archive, results_of(node)[1]))
+        wait_for("the results", lambda: delivered(node, files, 4))
+        assert [result["role"] for result in results_of(node, files)] == ["NOTICE", "WITHDRAWAL", "SEG", "SR"]
+        withdrawal = pydicom.dcmread(stored(archive, results_of(node, files)[1]))
         (of_series,) = withdrawal.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
         (rejected,) = of_series.ReferencedSOPSequence
         assert rejected.ReferencedSOPInstanceUID == notice["SOPInstanceUID"]
@@ -237,10 +242,10 @@ takes = ["SEG"]
     node = RunningNode(tmp_path / "node", pipelines=pipelines, routes=routes).start()
     try:
         send_files(node.peer, files)
-        wait_for("all results confirmed", lambda: delivered(node, 8))
+        wait_for("all results confirmed", lambda: delivered(node, files, 8))
         sent = {
             (delivery["destination"], result["role"]): result["SOPClassUID"]
-            for result in results_of(node)
+            for result in results_of(node, files)
             for delivery in result["deliveries"]
         }
         roles = {"SEG", "SC", "PDF", "KOS", "PR", "RTSTRUCT", "SR"}
@@ -254,9 +259,10 @@ takes = ["SEG"]
 def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, archive):
     series = small_series()
     series[3].PatientID = "SOMEBODY ELSE"
+    files = write_series(tmp_path / "s", series)
     node = running(tmp_path / "node", pipelines, archive.peer)
     try:
-        send_files(node.peer, write_series(tmp_path / "s", series))
+        send_files(node.peer, files)
         wait_for("the held job", lambda: node.status()["jobs"] == {"held": 1})
         (job,) = node.ask("jobs", "list")
         assert "different patients" in job["reason"]
@@ -264,7 +270,7 @@ def test_two_patients_in_one_study_are_held_for_a_person(tmp_path, pipelines, ar
         wait_for("the refusal", lambda: node.status()["jobs"] == {"refused": 1})
         assert node.ask("jobs", "list")[0]["reason_code"] == "MIXED_PATIENT"
         wait_for("no notice: whose it would be is not known", lambda: noticed(node))
-        assert results_of(node) == []
+        assert results_of(node, files) == []
     finally:
         node.kill()
 
@@ -277,7 +283,7 @@ def test_a_job_that_ran_out_of_memory_is_tried_once_more_with_less_at_a_time(tmp
     node = running(tmp_path / "node", tmp_path / "toys", archive.peer)
     try:
         send_files(node.peer, files)
-        wait_for("both results confirmed", lambda: delivered(node))
+        wait_for("both results confirmed", lambda: delivered(node, files))
         assert [run["outcome"] for run in node.ask("jobs", "show", "1")["runs"]] == ["OUT_OF_MEMORY", "done"]
     finally:
         node.kill()
@@ -321,7 +327,7 @@ def test_sigterm_hands_a_run_back_within_the_limit_and_a_restart_finishes_it(tmp
         assert status["jobs"] == {"ready": 1}
         flag.touch()
         node.start()
-        wait_for("both results confirmed", lambda: delivered(node))
+        wait_for("both results confirmed", lambda: delivered(node, files))
         assert node.ask("jobs", "list")[0]["attempt"] == 1
     finally:
         node.kill()
@@ -353,13 +359,13 @@ def test_who_is_not_on_the_list_is_not_let_in(tmp_path, pipelines):
         node.kill()
 
 
-def test_the_whole_way_on_postgresql(tmp_path, pipelines, archive, files, postgres_url):
+def test_the_whole_way_on_postgresql(tmp_path, pipelines, archive, files, empty_postgres_url):
     node = running(
-        tmp_path / "node", pipelines, archive.peer, environment={"DICOMNODE_DATABASE_URL": postgres_url}
+        tmp_path / "node", pipelines, archive.peer, environment={"DICOMNODE_DATABASE_URL": empty_postgres_url}
     )
     try:
         send_files(node.peer, files)
-        wait_for("both results in the archive", lambda: archive.status()["instances"] == 2)
+        wait_for("both results confirmed", lambda: delivered(node, files))
     finally:
         assert node.stop() == 0
 
@@ -369,28 +375,24 @@ def test_orthanc_as_archive_lists_both_results(tmp_path, pipelines, files):
         node = running(tmp_path / "node", pipelines, archive)
         try:
             send_files(node.peer, files)
-            wait_for("both results confirmed", lambda: delivered(node))
+            wait_for("both results confirmed", lambda: delivered(node, files))
         finally:
             node.kill()
 
 
-def test_orthanc_sends_a_study_and_the_results_come_out(tmp_path, pipelines, archive, files):
-    node = running(tmp_path / "node", pipelines, archive.peer)
+def test_orthanc_sends_a_study_and_the_results_come_out(tmp_path, shared, files):
     web = peers.free_port()
     settings = {
         "HttpServerEnabled": True,
         "HttpPort": web,
         "AuthenticationEnabled": False,
-        "DicomModalities": {"node": ["NODE", "127.0.0.1", node.port]},
+        "DicomModalities": {"node": ["NODE", "127.0.0.1", shared.port]},
     }
-    try:
-        with peers.orthanc(tmp_path / "orthanc", **settings):
-            peers.wait_for(lambda: peers.listens(web))
-            ids = [post(web, "/instances", file.read_bytes())["ID"] for file in files]
-            assert post(web, "/modalities/node/store", json.dumps(ids).encode())["FailedInstancesCount"] == 0
-            wait_for("both results confirmed", lambda: delivered(node))
-    finally:
-        node.kill()
+    with peers.orthanc(tmp_path / "orthanc", **settings):
+        peers.wait_for(lambda: peers.listens(web))
+        ids = [post(web, "/instances", file.read_bytes())["ID"] for file in files]
+        assert post(web, "/modalities/node/store", json.dumps(ids).encode())["FailedInstancesCount"] == 0
+        wait_for("both results confirmed", lambda: delivered(shared, files))
 
 
 def post(port: int, path: str, body: bytes) -> dict:
@@ -422,18 +424,14 @@ def test_storescp_as_archive_takes_both_results_and_is_never_taken_as_proof(tmp_
 )
 @pytest.mark.parametrize("program", ["storescu", "dcmsend"])
 def test_dcmtk_sends_each_syntax_and_the_result_is_the_same(
-    tmp_path, pipelines, archive, files, program, options
+    tmp_path, shared, archive, files, program, options
 ):
     encoded = encode(tmp_path / "encoded", files, options)
-    node = running(tmp_path / "node", pipelines, archive.peer)
-    try:
-        flags = ["-R", *options] if program == "storescu" else ["-dn"]
-        peers.run(program, *flags, "-aec", "NODE", "127.0.0.1", node.port, *encoded)
-        wait_for("both results confirmed", lambda: delivered(node))
-        seg = pydicom.dcmread(stored(archive, results_of(node)[0]))
-        assert seg.pixel_array.sum() == sum(int((pydicom.dcmread(f).pixel_array > 500).sum()) for f in files)
-    finally:
-        node.kill()
+    flags = ["-R", *options] if program == "storescu" else ["-dn"]
+    peers.run(program, *flags, "-aec", "NODE", "127.0.0.1", shared.port, *encoded)
+    wait_for("both results confirmed", lambda: delivered(shared, files))
+    seg = pydicom.dcmread(stored(archive, results_of(shared, files)[0]))
+    assert seg.pixel_array.sum() == sum(int((pydicom.dcmread(f).pixel_array > 500).sum()) for f in files)
 
 
 ENCODERS = {

@@ -25,6 +25,8 @@ from dicomnode.services import administration
 
 Found = TypeVar("Found")
 ROOT = Path(__file__).parents[2]
+CRASH = ROOT / "tests" / "faults" / "crash"
+"""On PYTHONPATH, it kills a node at the point that CRASH_AT names."""
 FAST = """
 [completion]
 quiet_s = {quiet_s}
@@ -40,7 +42,7 @@ lease_s = 3.0
 """
 
 
-def wait_for(what: str, look: Callable[[], Found | None], limit_s: float = 60.0) -> Found:
+def wait_for(what: str, look: Callable[[], Found | None], limit_s: float = 120.0) -> Found:
     """What `look` yields as soon as it is truthy; fails, naming `what`, after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -89,9 +91,8 @@ folder = "{pipelines}"
 """
         )
 
-    def start(self) -> RunningNode:
-        """Start it and wait until it listens."""
-        seen = len(self.events())
+    def launch(self) -> None:
+        """Start it, and wait for nothing."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dicomnode", "serve", "--config", str(self.config)],
@@ -101,6 +102,11 @@ folder = "{pipelines}"
                 cwd=ROOT,
                 env={**os.environ, **self._environment},
             )
+
+    def start(self) -> RunningNode:
+        """Start it and wait until it listens."""
+        seen = len(self.events())
+        self.launch()
         self.port = int(self._listening("receiver.listening", seen)["port"])
         web = self._listening("web.listening", seen)
         self.web_url = f"http://127.0.0.1:{web['port']}/dicom-web"
@@ -177,6 +183,23 @@ folder = "{pipelines}"
         done = self.run(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+Life = Callable[..., RunningNode]
+"""A node on the same data as before, in an environment with what is named in addition."""
+
+
+def kill_at(point: str, life: Life, after: Callable[[RunningNode], object] | None = None) -> None:
+    """A life of a node that ends at `point`; `after`: what is done when it listens, if it gets so far."""
+    node = life(CRASH_AT=point, PYTHONPATH=str(CRASH))
+    try:
+        if after is None:
+            node.launch()
+        else:
+            after(node.start())
+        wait_for(f"the crash at {point}", lambda: not node.alive(), 150)
+    finally:
+        node.kill()
 
 
 def send_files(peer: Peer, paths: list[Path], calling_ae: str = "SCANNER") -> dict[str, DimseError | None]:

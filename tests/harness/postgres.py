@@ -36,12 +36,12 @@ class PostgresServer:
         """The database as SQLAlchemy takes it."""
         return f"postgresql+psycopg://postgres@/{database}?host={self.folder}"
 
-    def execute(self, statement: str, name: str) -> None:
-        """Run one statement about the database `name`, outside a transaction."""
+    def execute(self, statement: str, *names: str) -> None:
+        """Run one statement about the databases `names`, outside a transaction."""
         with psycopg.connect(
             host=str(self.folder), user="postgres", dbname="postgres", autocommit=True
         ) as connection:
-            connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,14 +14,30 @@ from hypothesis import strategies as st
 
 from dicomnode.errors import GateFailed, RunFailed
 from dicomnode.imaging.geometry import Geometry, SourceFrame
+from dicomnode.imaging.inputs import read_input
 from dicomnode.imaging.preview import planes_through
 from dicomnode.imaging.statistics import ALL
 from dicomnode.model.manifest import Manifest
-from dicomnode.pipeline.contract import LABELS, MOST_POINTS, PREVIEW, Done, Mark, Statistics, map_file
+from dicomnode.pipeline.contract import (
+    LABELS,
+    MOST_POINTS,
+    PREVIEW,
+    PROBLEMS,
+    AnswerError,
+    Done,
+    Mark,
+    Statistics,
+    map_file,
+)
+from dicomnode.pipeline.registry import open_pipeline
 from dicomnode.pipeline.validation import checked_findings
-from tests.harness.toy_pipeline import MANIFEST
-from tests.imaging.builders import ORIENTATIONS, mr_headers, write_series
+from dicomnode.rules.rule import check_rule
+from tests.harness.toy_pipeline import MANIFEST, write_toy_pipeline
+from tests.imaging.builders import AXIAL, ORIENTATIONS, mr_headers, write_series
 from tests.pipeline.conftest import run, write_noise
+
+if TYPE_CHECKING:
+    from dicomnode.pipeline.bundle import Answer
 
 DECLARED = """
 [[map]]
@@ -143,34 +162,74 @@ def test_a_bundle_without_segments_has_a_label_map_of_nought(runner_of, series):
 
 
 @pytest.mark.parametrize(
-    ("extra", "error", "words"),
+    ("extra", "words"),
     [
-        ("data['pred'] = data['pred'][..., :-1]", RunFailed, "pred is not on the grid of the input"),
-        ("data['pred'] = data['pred'] * 0.5", RunFailed, "pred holds numbers that are not whole"),
-        ("data['pred'] = data['pred'] * 300", RunFailed, "pred holds numbers that are no labels"),
-        ("data['pred'] = None", RunFailed, "pred is not there"),
-        ("data['brightness'] = data['brightness'][..., :-1]", RunFailed, "brightness is not on the grid"),
-        ("del data['brightness']", RunFailed, "brightness is not there"),
-        ("del data['quality']", RunFailed, "quality is not there"),
-        ("data['peak'] = [[1, 2]]", RunFailed, "peak has points that are not finite (X, Y, Z)"),
-        ("data['peak'] = [[float('nan'), 0, 0]]", RunFailed, "peak has points that are not finite (X, Y, Z)"),
-        (
-            "data['peak'] = [{{'points': [[0, 0, 0]], 'probability': 1.5}}]".replace("{{", "{"),
-            RunFailed,
-            "peak has a probability that is not from 0 to 1",
-        ),
-        ("data['peak'] = [[0, 0, 0]] * 10001", RunFailed, "measure"),
-        ("data['brightness'] = data['brightness'] / 0", GateFailed, "not finite"),
-        ("data['chance'] = data['chance'] * 2", GateFailed, "no probabilities"),
-        ("data['quality'] = 'superb'", GateFailed, "none of its choices"),
-        ("data['peak'] = [[-0.6, 0, 0]]", GateFailed, "(peak) lies outside the grid"),
-        ("data['edge'] = [[[0, 0, 0], [1, 1, 1], [2, 0, 0]]]", GateFailed, "not in one slice"),
+        ("data['pred'] = data['pred'][..., :-1]", "pred is not on the grid of the input"),
+        ("data['peak'] = [[0, 0, 0]] * 10001", "measure"),
     ],
 )
-def test_what_is_not_as_declared_ends_the_run_and_is_named(runner_of, series, extra, error, words):
-    with pytest.raises(error) as caught:
-        run(runner_of(telling(extra.replace("}}", "}"))), series)
+def test_what_is_not_as_declared_ends_the_run_and_is_named(runner_of, series, extra, words):
+    with pytest.raises(RunFailed) as caught:
+        run(runner_of(telling(extra)), series)
     assert words in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> Iterator[Callable[[str], Answer]]:
+    """What the toy answers, in this process, when its answer is changed on the way out."""
+    # Imported here: the other tests are not to wait for torch.
+    from dicomnode.pipeline.bundle import Bundle
+
+    home = tmp_path_factory.mktemp("told")
+    folder = write_toy_pipeline(home / "pipelines")
+    telling("exec(os.environ['CHANGE'])")(folder)
+    declared = open_pipeline(folder, check_rule).manifest
+    volume = read_input(write_noise(home / "series", AXIAL)[0], declared.pipeline.input, None)
+    with pytest.MonkeyPatch.context() as patch:
+        # What a bundle does to the process that is its own is undone.
+        patch.setattr(sys, "pycache_prefix", None)
+        patch.setattr(sys, "path", list(sys.path))
+        for name in scripts():
+            patch.delitem(sys.modules, name)
+        bundle = Bundle(folder, declared, "cpu", home)
+
+        def told(change: str) -> Answer:
+            patch.setenv("CHANGE", change)
+            return bundle.run(volume, {}, lambda _: None)
+
+        yield told
+        for name in scripts():
+            del sys.modules[name]
+
+
+def scripts() -> list[str]:
+    """The modules of bundles that are imported here."""
+    return [name for name in sys.modules if name.split(".")[0] == "scripts"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("data['pred'] = data['pred'][..., :-1]", "pred is not on the grid of the input"),
+        ("data['pred'] = data['pred'] * 0.5", "pred holds numbers that are not whole"),
+        ("data['pred'] = data['pred'] * 300", "pred holds numbers that are no labels"),
+        ("data['pred'] = None", "pred is not there"),
+        ("data['brightness'] = data['brightness'][..., :-1]", "brightness is not on the grid"),
+        ("del data['brightness']", "brightness is not there"),
+        ("del data['quality']", "quality is not there"),
+        ("data['peak'] = [[1, 2]]", "peak has points that are not finite (X, Y, Z)"),
+        ("data['peak'] = [[float('nan'), 0, 0]]", "peak has points that are not finite (X, Y, Z)"),
+        (
+            "data['peak'] = [{'points': [[0, 0, 0]], 'probability': 1.5}]",
+            "peak has a probability that is not from 0 to 1",
+        ),
+    ],
+)
+def test_a_bundle_names_what_is_not_as_declared(told, change, words):
+    assert told("pass").labels.any()
+    with pytest.raises(AnswerError) as caught:
+        told(change)
+    assert words in f"{caught.value.name} {PROBLEMS[caught.value.problem]}"
 
 
 GEOMETRY = Geometry((3, 4, 5), np.eye(4), (1.0, 1.0, 1.0), (SourceFrame("1"),) * 3, "1.2")
@@ -229,6 +288,35 @@ def test_a_point_is_taken_where_it_is_inside_the_grid_or_half_a_voxel_around_it(
 def test_marks_that_are_not_of_their_shape_are_refused(marks, tmp_path):
     with pytest.raises(GateFailed):
         checked_findings(said(tmp_path, marks=marks), tmp_path, GEOMETRY, manifest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"answers": {"quality": "superb"}}, "none of its choices"),
+        ({"marks": [Mark(name="peak", points=((0, 0, -0.6),))]}, "(peak) lies outside the grid"),
+        ({"marks": [Mark(name="edge", points=((0, 0, 0), (1, 1, 1), (0, 0, 2)))]}, "not in one slice"),
+    ],
+)
+def test_what_was_not_declared_is_refused_and_named(changes, words, tmp_path):
+    with pytest.raises(GateFailed) as caught:
+        checked_findings(said(tmp_path, **changes), tmp_path, GEOMETRY, manifest())
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("brightness", np.inf, "not finite"),
+        ("brightness", np.nan, "not finite"),
+        ("chance", 2, "no probabilities"),
+    ],
+)
+def test_a_map_whose_values_mean_nothing_is_refused(name, value, words, tmp_path):
+    done = said(tmp_path)
+    np.save(tmp_path / map_file(name), np.full(GEOMETRY.shape, value, np.float32))
+    with pytest.raises(GateFailed, match=words):
+        checked_findings(done, tmp_path, GEOMETRY, manifest())
 
 
 def test_a_map_that_is_larger_than_the_grid_is_not_read(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from dicomnode.errors import ConfigError
 from dicomnode.imaging.geometry import series_geometry
 from dicomnode.imaging.headers import read_headers
 from dicomnode.imaging.projection import image_geometry
+from dicomnode.pipeline.registry import open_pipeline
+from dicomnode.pipeline.runner import Runner
+from dicomnode.rules.rule import check_rule
+from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.imaging import phantoms
 from tests.imaging.builders import OBLIQUE, mr_headers, write_series
 from tests.pipeline.conftest import run
@@ -37,34 +42,45 @@ def upright_only(folder):
     )
 
 
-def test_a_tilted_stack_is_seen_upright_and_labelled_on_its_own_slices(runner_of, tmp_path):
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory) -> Iterator[Runner]:
+    """One child that stays warm, whose network wants an upright volume."""
+    home = tmp_path_factory.mktemp("upright")
+    folder = write_toy_pipeline(home / "pipelines")
+    upright_only(folder)
+    inputs = tmp_path_factory.getbasetemp()
+    runner = Runner(open_pipeline(folder, check_rule), "cpu", home / "scratch", inputs)
+    yield runner
+    runner.close()
+
+
+def test_a_tilted_stack_is_seen_upright_and_labelled_on_its_own_slices(upright, tmp_path):
     frames = noise()
     paths = write_series(mr_headers(OBLIQUE, SHAPE, slant=(1.0, -0.5)), frames, tmp_path)
-    findings = run(runner_of(upright_only), paths).findings
+    findings = run(upright, paths).findings
     np.testing.assert_array_equal(findings.labels, frames > 500)
 
 
-def test_frames_of_one_instance_are_labelled_in_slice_order(runner_of, tmp_path):
+def test_frames_of_one_instance_are_labelled_in_slice_order(upright, tmp_path):
     frames = noise()
     path = phantoms.write_multi_frame(
         mr_headers(OBLIQUE, SHAPE), frames.astype(float), tmp_path / "a.dcm", phantoms.ENHANCED["MR"]
     )
-    np.testing.assert_array_equal(run(runner_of(), [path]).findings.labels, frames > 500)
+    np.testing.assert_array_equal(run(upright, [path]).findings.labels, frames > 500)
 
 
-def test_the_child_reads_the_stack_that_the_parent_chose(runner_of, tmp_path):
+def test_the_child_reads_the_stack_that_the_parent_chose(upright, tmp_path):
     headers = mr_headers(OBLIQUE, SHAPE)
     second = copy.deepcopy(headers)
     for ds in second:
         ds.SOPInstanceUID, ds.EchoTime = generate_uid(), "92"
     frames = noise(2 * SHAPE[0])
     paths = write_series([*headers, *second], frames, tmp_path)
-    runner = runner_of()
     for meant, part in ((2.98, frames[:6]), (92, frames[6:])):
         geometry, _ = series_geometry(
             read_headers(paths), lambda stack, meant=meant: stack["echo_time"] == meant
         )
-        np.testing.assert_array_equal(runner.run(paths, geometry).findings.labels, part > 500)
+        np.testing.assert_array_equal(upright.run(paths, geometry).findings.labels, part > 500)
 
 
 def test_a_projection_is_labelled_as_one_slice(runner_of, tmp_path):

@@ -20,7 +20,9 @@ def before(tmp_path):
     return write_noise(tmp_path / "before", ORIENTATIONS["sagittal"], (6, 9, 7))
 
 
-def test_a_prior_reaches_the_bundle_under_its_name_with_its_own_values(runner_of, series, before):
+def test_a_prior_reaches_the_bundle_under_its_name_and_one_that_is_left_out_is_no_key(
+    runner_of, series, before
+):
     runner = runner_of(with_prior())
     paths, frames = before
     stack = series_geometry(read_headers(paths))[0].stack
@@ -29,10 +31,7 @@ def test_a_prior_reaches_the_bundle_under_its_name_with_its_own_values(runner_of
     )
     assert outcome.findings.values["before_mean"] == pytest.approx(frames.mean(), rel=1e-5)
     assert outcome.findings.labels.any()
-
-
-def test_a_prior_that_is_left_out_is_no_key(runner_of, series):
-    outcome = runner_of(with_prior()).run(series, series_geometry(read_headers(series))[0])
+    outcome = runner.run(series, series_geometry(read_headers(series))[0])
     assert outcome.findings.values["before_mean"] == -1.0
 
 

@@ -18,8 +18,9 @@ from dicomnode.errors import (
     RunFailed,
     RunOutOfMemory,
     RunTimedOut,
+    TooManyProcesses,
 )
-from dicomnode.pipeline.memory import held_mb
+from dicomnode.pipeline.memory import held_mb, started_by
 from dicomnode.pipeline.runner import STDERR
 from tests.harness.toy_pipeline import in_windows
 from tests.imaging.builders import ORIENTATIONS, mr_headers, write_series
@@ -55,9 +56,7 @@ def test_labels_come_back_on_the_grid_of_their_input_in_every_orientation(runner
 @pytest.mark.parametrize(
     ("extra", "error"),
     [
-        ("raise KeyError('PATIENT^NAME')", RunFailed),
         ("os._exit(3)", RunCrashed),
-        ("__import__('ctypes').string_at(0)", RunCrashed),
         ("image = image[..., :-1]", RunFailed),
         ("return torch.cat([image * 0] * 3 + [image + 1], dim=1)", GateFailed),
     ],
@@ -68,9 +67,8 @@ def test_a_misbehaving_bundle_becomes_an_error_and_the_next_run_a_fresh_child(
     runner = runner_of(extra=extra)
     runner.start()
     first = runner.pid
-    with pytest.raises(error) as caught:
+    with pytest.raises(error):
         run(runner, series)
-    assert "PATIENT" not in str(caught.value)
     assert runner.pid is None
     assert is_gone(first)
 
@@ -94,7 +92,6 @@ def test_what_its_children_hold_counts_too(runner_of, series):
 @pytest.mark.parametrize(
     "error",
     [
-        "torch.OutOfMemoryError('CUDA')",
         "RuntimeError('applying transform') from torch.OutOfMemoryError('CUDA')",
         "RuntimeError('CUDA error: out of memory')",
         "MemoryError()",
@@ -126,23 +123,23 @@ def test_a_run_tells_the_most_memory_that_it_held_also_where_it_holds_it_no_more
     peak = run(runner, series).peak
     assert 600 < peak.host_mb < 4000
     assert peak.device_mb is None, "there is no GPU"
-    assert held_mb(runner.pid) < peak.host_mb - 300
+    assert held_mb(started_by(runner.pid)) < peak.host_mb - 300
 
 
 def test_a_frugal_run_takes_one_window_at_a_time_and_the_next_run_as_many_as_before(runner_of, series):
-    more_than_one = "assert image.shape[0] == 1, 'too many windows'"
-    runner = runner_of(in_windows, extra=more_than_one)
-    with pytest.raises(RunFailed):
-        run(runner, series)
+    dark_where_there_are_more = "image = image if image.shape[0] == 1 else image * 0"
+    runner = runner_of(in_windows, extra=dark_where_there_are_more)
+    assert not run(runner, series).findings.labels.any()
     assert run(runner, series, frugal=True).findings.labels.any()
-    with pytest.raises(RunFailed):
-        run(runner, series)
+    assert not run(runner, series).findings.labels.any()
 
 
 def test_a_crash_says_how_the_process_ended(runner_of, series):
+    runner = runner_of(extra="__import__('ctypes').string_at(0)")
     with pytest.raises(RunCrashed) as caught:
-        run(runner_of(extra="__import__('ctypes').string_at(0)"), series)
+        run(runner, series)
     assert caught.value.returncode == -signal.SIGSEGV
+    assert runner.pid is None
 
 
 def test_a_failure_names_the_class_and_the_line_and_never_the_values(runner_of, series):
@@ -150,6 +147,7 @@ def test_a_failure_names_the_class_and_the_line_and_never_the_values(runner_of, 
         run(runner_of(extra="raise KeyError('PATIENT^NAME')"), series)
     assert caught.value.kind == "KeyError"
     assert caught.value.where.startswith("forward (network.py:")
+    assert "PATIENT" not in str(caught.value)
 
 
 def test_a_run_over_its_limit_is_ended_and_so_is_what_it_started(runner_of, series, tmp_path):
@@ -160,6 +158,15 @@ def test_a_run_over_its_limit_is_ended_and_so_is_what_it_started(runner_of, seri
     with pytest.raises(RunTimedOut):
         run(runner, series)
     assert time.monotonic() - started < 10
+    assert not processes_with(str(tmp_path))
+
+
+def test_a_run_that_forks_and_forks_is_ended_with_all_that_it_started(runner_of, series, tmp_path):
+    forks = "any(os.fork() == 0 and not os.setsid() for _ in range(300)); time.sleep(600)"
+    runner = runner_of(extra=forks, memory_mb=100_000)
+    with pytest.raises(TooManyProcesses, match="64"):
+        run(runner, series)
+    assert runner.pid is None
     assert not processes_with(str(tmp_path))
 
 

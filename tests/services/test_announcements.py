@@ -23,6 +23,7 @@ from dicomnode.services.completion import CompletionService
 from dicomnode.store import catalog, overview
 from dicomnode.store.database import Database
 from tests.dimse.nodes import AE_TITLE, SETTINGS
+from tests.harness.schema import upgraded
 from tests.store.builders import arrival
 
 IAN, MPPS = InstanceAvailabilityNotification, ModalityPerformedProcedureStep
@@ -32,8 +33,7 @@ STEP = "1.2.840.1"
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{tmp_path / 'node.sqlite3'}")
     yield database
     database.close()
 

@@ -23,6 +23,7 @@ from dicomnode.store import deliveries, overview
 from dicomnode.store.database import Database
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import free_port, orthanc
 from tests.store.builders import finished_job
@@ -30,8 +31,7 @@ from tests.store.builders import finished_job
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.upgrade()
+    database = upgraded(database_url)
     yield database
     database.close()
 

@@ -27,6 +27,7 @@ from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.dimse.nodes import SETTINGS
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.peers import wait_for
 from tests.services.test_delivery import encoded as as_result
 from tests.store.builders import arrival, complete_series, new_job
@@ -69,8 +70,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path) -> Iterator[Node]:
-    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}")
     node = Node(database, ObjectStore(tmp_path, 0))
     yield node
     node.provider.close()

@@ -17,9 +17,9 @@ from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.services.delivery import Courier
 from dicomnode.services.destinations import courier_for
 from dicomnode.store import deliveries, leases, overview
-from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.peers import wait_for
 from tests.store.builders import complete_series, new_job
 
@@ -36,8 +36,7 @@ def encoded(ds: Dataset) -> EncodedResult:
 @pytest.fixture
 def outbox(tmp_path):
     """Three results that are due for `pacs`."""
-    database, objects = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}"), ObjectStore(tmp_path, 0)
-    database.upgrade()
+    database, objects = upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}"), ObjectStore(tmp_path, 0)
     completion_id = complete_series(database)
     with database.begin() as tx:
         new_job(tx, completion_id)

@@ -10,9 +10,8 @@ import pytest
 
 from dicomnode.model.peer import Peer
 from tests.faults.books import stored_digest
-from tests.faults.test_kill import CRASH
 from tests.harness.heads import small_series, write_series
-from tests.harness.nodes import RunningNode, send_files, wait_for
+from tests.harness.nodes import RunningNode, kill_at, send_files, wait_for
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import free_port, orthanc
 
@@ -45,13 +44,21 @@ def files(tmp_path: Path) -> list[Path]:
     return write_series(tmp_path / "series", small_series(SLICES))
 
 
-@pytest.fixture
-def archive(tmp_path: Path, pipelines: Path, files: list[Path]) -> Iterator[RunningNode]:
-    """A second dicomnode, which has the whole series."""
-    node = RunningNode(tmp_path / "archive", pipelines=pipelines, ae_title="ARCHIVE").start()
-    send_all(node.peer, files)
+@pytest.fixture(scope="module")
+def second_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A second dicomnode, without pipelines."""
+    folder = tmp_path_factory.mktemp("archive")
+    (folder / "none").mkdir()
+    node = RunningNode(folder, pipelines=folder / "none", ae_title="ARCHIVE").start()
     yield node
     node.kill()
+
+
+@pytest.fixture
+def archive(second_node: RunningNode, files: list[Path]) -> RunningNode:
+    """It has the whole series."""
+    send_all(second_node.peer, files)
+    return second_node
 
 
 def send_all(peer: Peer, files: list[Path], calling_ae: str = "SCANNER") -> None:
@@ -105,25 +112,27 @@ def test_a_job_runs_once_on_the_whole_series_although_every_seventh_slice_was_lo
         node.kill()
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "dicomnode.services.evidence_source:get:before:1",
-        "dicomnode.dimse.fetch:storage:after:1",
-        "dicomnode.services.evidence_source:get:after:1",
-        "dicomnode.store.inquiries:settle:after:1",
-        "dicomnode.store.completions:complete_listed:after:1",
-    ],
+POINTS = (
+    "dicomnode.services.evidence_source:get:before:1",
+    "dicomnode.dimse.fetch:storage:after:1",
+    "dicomnode.services.evidence_source:get:after:1",
+    "dicomnode.store.inquiries:settle:after:1",
+    "dicomnode.store.completions:complete_listed:after:1",
 )
-def test_a_node_that_is_killed_while_it_fetches_goes_on_where_it_was(
-    point, archive, tmp_path, pipelines, files
-):
-    environment = {"CRASH_AT": point, "PYTHONPATH": str(CRASH)}
-    node = node_beside(tmp_path / "node", pipelines, archive.peer, environment).start()
+PATIENT = {"DICOMNODE_COMPLETION_ASK_LIMIT_S": "600.0"}
+"""Several lives of a node pass before an archive is given up."""
+
+
+def test_a_node_that_is_killed_while_it_fetches_goes_on_where_it_was(archive, tmp_path, pipelines, files):
+    def life(**environment: str) -> RunningNode:
+        return node_beside(tmp_path / "node", pipelines, archive.peer, PATIENT | environment)
+
+    first, *others = POINTS
+    kill_at(first, life, lambda node: send_lossily(node, files))
+    for point in others:
+        kill_at(point, life)
+    node = life().start()
     try:
-        send_lossily(node, files)
-        wait_for("the crash", lambda: not node.alive(), 60)
-        node = node_beside(tmp_path / "node", pipelines, archive.peer, {}).start()
         wait_for("the job", lambda: has_its_job(node), 90)
         check_whole(node, files, "ARCHIVE")
     finally:
@@ -133,15 +142,15 @@ def test_a_node_that_is_killed_while_it_fetches_goes_on_where_it_was(
 def test_a_node_that_is_killed_between_two_fetched_instances_fetches_the_others(
     archive, tmp_path, pipelines, files
 ):
+    def life(**environment: str) -> RunningNode:
+        return node_beside(tmp_path / "node", pipelines, archive.peer, environment)
+
     point = "dicomnode.services.ingest:Ingest.store:after:20"
-    node = node_beside(
-        tmp_path / "node", pipelines, archive.peer, {"CRASH_AT": point, "PYTHONPATH": str(CRASH)}
-    ).start()
+    kill_at(point, life, lambda node: send_all(node.peer, files[:2], "LOSSY"))
+    node = life()
+    assert the_series(node)["instance_count"] == 22
+    node.start()
     try:
-        send_all(node.peer, files[:2], "LOSSY")
-        wait_for("the crash", lambda: not node.alive(), 60)
-        assert the_series(node)["instance_count"] == 22
-        node = node_beside(tmp_path / "node", pipelines, archive.peer, {}).start()
         wait_for("the job", lambda: has_its_job(node), 90)
         check_whole(node, files, "ARCHIVE", fetched=40)
     finally:

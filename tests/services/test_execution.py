@@ -30,6 +30,7 @@ from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import instance
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.peers import wait_for
 from tests.services.test_ingest import received
@@ -81,8 +82,7 @@ def make_node(tmp_path: Path, url: str, extra: str = "pass", **route: object) ->
             "route": [{"name": "toy", "when": "true", "pipeline": "toy", **route}],
         }
     )
-    database = Database(url)
-    database.upgrade()
+    database = upgraded(url)
     registry = Registry.open(tmp_path / "pipelines", check_rule)
     return Node(database, ObjectStore(tmp_path, 0), registry, config)
 

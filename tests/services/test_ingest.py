@@ -29,6 +29,7 @@ from dicomnode.store.known_series import NotKnown
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import audit, instance, study
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.peers import wait_for
 
 ASSOCIATION = AssociationFacts("a", "CT1", "NODE", "127.0.0.1")
@@ -45,9 +46,7 @@ def received(ds: pydicom.Dataset) -> Received:
 
 @pytest.fixture
 def database(tmp_path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
-    database.upgrade()
-    return database
+    return upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}")
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from pydicom.dataset import Dataset
 
 from dicomnode.model.peer import Peer
 from tests.harness.heads import small_series, write_series
-from tests.harness.nodes import RunningNode, wait_for
+from tests.harness.nodes import RunningNode, kill_at, wait_for
 from tests.harness.toy_pipeline import PRIOR, with_prior, write_toy_pipeline
 from tests.peers import free_port, orthanc
-from tests.services.test_evidence_node import CRASH, send_all
+from tests.services.test_evidence_node import send_all
 
 NOW, SLICES = 4, 12
 """Instances of the series, and of its prior."""
@@ -60,10 +60,9 @@ def before(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def archive(tmp_path: Path, before: list[Path]) -> Iterator[RunningNode]:
-    """A second dicomnode, which has the prior."""
-    node = RunningNode(
-        tmp_path / "archive", pipelines=pipelines_in(tmp_path / "none"), ae_title="ARCHIVE"
-    ).start()
+    """A second dicomnode, which has the prior and nothing else of the patient."""
+    (tmp_path / "none").mkdir()
+    node = RunningNode(tmp_path / "archive", pipelines=tmp_path / "none", ae_title="ARCHIVE").start()
     send_all(node.peer, before)
     yield node
     node.kill()
@@ -121,26 +120,29 @@ def test_a_job_runs_with_a_prior_that_an_archive_had_and_its_report_says_so(arch
         node.kill()
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "dicomnode.services.evidence_source:get:before:1",
-        "dicomnode.services.ingest:Ingest.store:after:8",
-        "dicomnode.services.evidence_source:get:after:1",
-        "dicomnode.store.priors:complete_fetched:after:1",
-        "dicomnode.store.jobs:end_waiting:after:1",
-    ],
+POINTS = (
+    "dicomnode.services.evidence_source:get:before:1",
+    "dicomnode.services.ingest:Ingest.store:after:8",
+    "dicomnode.services.evidence_source:get:after:1",
+    "dicomnode.store.priors:complete_fetched:after:1",
+    "dicomnode.store.jobs:end_waiting:after:1",
 )
-def test_a_node_that_is_killed_while_it_fetches_a_prior_goes_on_where_it_was(
-    point, archive, tmp_path, now, before
-):
+PATIENT = {"DICOMNODE_PRIORS_LIMIT_S": "600.0"}
+"""Several lives of a node pass before a prior is given up."""
+
+
+def test_a_node_that_is_killed_while_it_fetches_a_prior_goes_on_where_it_was(archive, tmp_path, now, before):
     pipelines = pipelines_in(tmp_path / "pipelines")
-    crash = {"CRASH_AT": point, "PYTHONPATH": str(CRASH)}
-    node = node_beside(tmp_path / "node", pipelines, archive.peer, **crash).start()
+
+    def life(**environment: str) -> RunningNode:
+        return node_beside(tmp_path / "node", pipelines, archive.peer, **PATIENT, **environment)
+
+    first, *others = POINTS
+    kill_at(first, life, lambda node: send_all(node.peer, now))
+    for point in others:
+        kill_at(point, life)
+    node = life().start()
     try:
-        send_all(node.peer, now)
-        wait_for("the crash", lambda: not node.alive(), 60)
-        node = node_beside(tmp_path / "node", pipelines, archive.peer).start()
         check_given(node, before)
     finally:
         node.kill()

@@ -14,13 +14,13 @@ from dicomnode.services.scratch import remove_scratch_of_the_dead, scratch_folde
 from dicomnode.store import catalog
 from dicomnode.store.database import Database
 from dicomnode.store.objects import YOUNG_S, ObjectStore
+from tests.harness.schema import upgraded
 from tests.store.builders import arrival
 
 
 @pytest.fixture
 def stores(tmp_path) -> tuple[Database, ObjectStore]:
-    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}")
     return database, ObjectStore(tmp_path, 0)
 
 
@@ -65,8 +65,7 @@ def test_what_a_killed_worker_worked_in_is_removed_and_a_living_ones_stays(tmp_p
 
 def test_nobody_enters_an_instance_while_an_orphan_is_looked_at_for_the_last_time(database_url, tmp_path):
     """Else a put of the same bytes could be acknowledged between the look and the removal."""
-    database, objects = Database(database_url), ObjectStore(tmp_path, 0)
-    database.upgrade()
+    database, objects = upgraded(database_url), ObjectStore(tmp_path, 0)
     stored = objects.put(b"the same again")
 
     def enter() -> bool:

@@ -36,6 +36,7 @@ from dicomnode.store.schema import (
     workitem_input,
 )
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.services.test_ingest import received
 from tests.store.builders import arrival, encoded, new_job
 
@@ -113,8 +114,7 @@ class Node:
 
 @pytest.fixture
 def node(tmp_path) -> Iterator[Node]:
-    database = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}")
     yield Node(database, ObjectStore(tmp_path, 0))
     database.close()
 
@@ -319,8 +319,7 @@ STATES = st.dictionaries(st.sampled_from(["pacs", "viewer", "cloud"]), st.sample
 )
 def test_never_an_unconfirmed_one_goes_and_never_what_a_job_needs(tmp_path_factory, outcomes, unconfirmable):
     folder = tmp_path_factory.mktemp("node")
-    database = Database(f"sqlite:///{folder / 'd.sqlite3'}")
-    database.upgrade()
+    database = upgraded(f"sqlite:///{folder / 'd.sqlite3'}")
     node = Node(database, ObjectStore(folder, 0))
     made = [
         (node.add_job(f"1.2.{number}", states, state), states, state)

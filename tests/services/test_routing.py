@@ -19,6 +19,7 @@ from dicomnode.store.database import Database
 from dicomnode.store.objects import ObjectStore
 from dicomnode.store.schema import instance, routing
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 
 ROUTES = [
@@ -31,8 +32,7 @@ DESTINATIONS = [{"name": name, "dimse": {"ae_title": "A", "host": "h", "port": 1
 
 @pytest.fixture
 def node(tmp_path):
-    database, objects = Database(f"sqlite:///{tmp_path / 'd.sqlite3'}"), ObjectStore(tmp_path, 0)
-    database.upgrade()
+    database, objects = upgraded(f"sqlite:///{tmp_path / 'd.sqlite3'}"), ObjectStore(tmp_path, 0)
     write_toy_pipeline(tmp_path / "pipelines")
     config = Config.model_validate({"destination": DESTINATIONS, "route": ROUTES})
     registry = Registry.open(tmp_path / "pipelines", check_rule)

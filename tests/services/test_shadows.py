@@ -39,6 +39,7 @@ from dicomnode.store.objects import ObjectStore
 from dicomnode.store.retention import Kind, Terms
 from dicomnode.store.schema import audit, completion, delivery, instance, result, workitem
 from tests.harness.heads import small_series
+from tests.harness.schema import upgraded
 from tests.harness.toy_pipeline import write_toy_pipeline
 from tests.services.test_ingest import received
 from tests.store.builders import encoded
@@ -308,8 +309,7 @@ def test_a_node_does_not_start_where_nobody_said_which_version_is_active_or_it_i
     alone = Registry.open(node.pipelines, check_rule)
     versions.settle_versions(node.database, alone)
     assert versions.missing_versions(node.database, alone)[0].endswith("is idle; 1 jobs wait for it")
-    fresh = Database(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
-    fresh.upgrade()
+    fresh = upgraded(f"sqlite:///{tmp_path / 'fresh.sqlite3'}")
     write_toy_pipeline(node.pipelines, version="3.0.0")
     with pytest.raises(ConfigError, match="none is the active version"):
         versions.settle_versions(fresh, Registry.open(node.pipelines, check_rule))

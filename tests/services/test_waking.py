@@ -17,6 +17,7 @@ from dicomnode.services.waking import Waking
 from dicomnode.store import jobs, leases
 from dicomnode.store.database import Database
 from dicomnode.store.signals import announce
+from tests.harness.schema import upgraded
 from tests.store.builders import complete_series, new_job
 
 ANNOUNCE = """
@@ -33,8 +34,7 @@ database.close()
 
 @pytest.fixture
 def database(database_url: str):
-    database = Database(database_url)
-    database.upgrade()
+    database = upgraded(database_url)
     yield database
     database.close()
 

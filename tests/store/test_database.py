@@ -8,17 +8,19 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from dicomnode.errors import ConfigError, DiskFailed, SchemaMismatch, StorageFailed
 from dicomnode.model.job import HEAD_START_S, Priority
 from dicomnode.store import audit
 from dicomnode.store.clock import read_clock
 from dicomnode.store.database import Database
-from dicomnode.store.schema import job, metadata, run
+from dicomnode.store.schema import job, metadata, result, run
 
 
-def test_the_migrations_make_exactly_the_tables_that_queries_name(database: Database):
+def test_the_migrations_make_exactly_the_tables_that_queries_name(empty_database_url: str):
+    database = Database(empty_database_url)
+    database.upgrade()
     with database.read() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -38,8 +40,8 @@ def test_an_unknown_schema_is_refused_by_name(database: Database):
         database.require_schema()
 
 
-def test_an_empty_database_is_refused_until_it_is_upgraded(database_url: str):
-    database = Database(database_url)
+def test_an_empty_database_is_refused_until_it_is_upgraded(empty_database_url: str):
+    database = Database(empty_database_url)
     with pytest.raises(SchemaMismatch, match="none"):
         database.require_schema()
     database.close()
@@ -98,8 +100,8 @@ def test_a_database_file_that_is_broken_is_the_disks_failure(tmp_path):
         tx.exec_driver_sql("SELECT * FROM study, series, job")
 
 
-def test_an_upgrade_orders_the_jobs_that_are_there_by_their_priority(database_url: str):
-    database = Database(database_url)
+def test_an_upgrade_orders_the_jobs_that_are_there_by_their_priority(empty_database_url: str):
+    database = Database(empty_database_url)
     with database.begin() as tx:
         config = database._alembic()
         config.attributes["connection"] = tx
@@ -114,6 +116,55 @@ def test_an_upgrade_orders_the_jobs_that_are_there_by_their_priority(database_ur
     assert heads == [HEAD_START_S[tuple(Priority)[row.priority]] for row in rows]
     database.close()
 
+
+def test_an_upgrade_lists_the_results_that_are_there_by_their_kind_and_in_one_form(empty_database_url: str):
+    database = Database(empty_database_url)
+    with database.begin() as tx:
+        config = database._alembic()
+        config.attributes["connection"] = tx
+        command.upgrade(config, "0007")
+        for table in ("association", "study", "series", "completion", "job"):
+            tx.exec_driver_sql(OLD_ROWS[table])
+        tx.exec_driver_sql("UPDATE job SET state = 'done', fence = 3 WHERE id = 1")
+        tx.exec_driver_sql("""UPDATE series SET "Modality" = 'CT'""")
+        command.upgrade(config, "0012")
+        rows = [{"id": n, "role": role, "to": to} for n, (role, to) in enumerate(OLD_RESULTS, 1)]
+        tx.execute(OLD_RESULT, rows)
+        tx.execute(OLD_DELIVERY, rows)
+    database.upgrade()
+    with database.read() as tx:
+        rows = tx.execute(select(result).order_by(result.c.id)).all()
+    assert [(row.Modality, row.listed, row.fence) for row in rows] == [
+        ("SR", True, 0),
+        ("KO", False, 3),
+        ("SEG", True, 3),
+        ("CT", True, 3),
+        ("CT", True, 3),
+        ("SEG", False, 3),
+    ]
+    database.close()
+
+
+OLD_RESULTS = (
+    ("NOTICE", "pacs"),
+    ("WITHDRAWAL", "pacs"),
+    ("SEG", "pacs"),
+    ("DERIVED", "pacs"),
+    ("DERIVED", "pacs"),
+    ("SEG", "viewer"),
+)
+"""A notice of a job that was started again, and what it made then, in two forms; with their destinations."""
+OLD_RESULT = text(
+    """INSERT INTO result (id, job_id, ordinal, role, "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID",
+    "SOPInstanceUID", "TransferSyntaxUID", sha256, size, created_at)
+    VALUES (:id, 1, :id, :role, '1.2', '1.2.9', '1', '1.2.9.' || CAST(:id AS TEXT), '1', 'd', 1,
+    CURRENT_TIMESTAMP)"""
+)
+OLD_DELIVERY = text(
+    """INSERT INTO delivery (id, result_id, destination, state, fence, attempt, checks, not_before,
+    created_at, updated_at)
+    VALUES (:id, :id, :to, 'confirmed', 1, 1, 0, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)"""
+)
 
 OLD_ROWS = {
     "association": "INSERT INTO association VALUES (1, 'k', 'a', 'b', 'c', CURRENT_TIMESTAMP)",

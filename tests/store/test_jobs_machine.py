@@ -18,9 +18,9 @@ from dicomnode.model.job import HEAD_START_S, SETTLED, TRANSITIONS, JobEvent, Jo
 from dicomnode.model.queue import Limit, PauseKind
 from dicomnode.store import jobs, leases, pauses
 from dicomnode.store.clock import Now
-from dicomnode.store.database import Database
 from dicomnode.store.schema import job, job_event, metadata, pause
 from tests.harness.machines import hold_against
+from tests.harness.schema import upgraded
 from tests.store.builders import complete_series, new_job
 
 ATTEMPTS = 3
@@ -56,8 +56,7 @@ class JobTable(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.database = Database(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
-        self.database.upgrade()
+        self.database = upgraded(self.url or f"sqlite:///{self.folder.name}/d.sqlite3")
         self.completion_id = complete_series(self.database)
         self.model: dict[int, Model] = {}
         self.paused: set[tuple[PauseKind, str]] = set()

@@ -16,6 +16,7 @@ from dicomnode.store.clock import Now
 from dicomnode.store.database import Database
 from dicomnode.store.due import due
 from dicomnode.store.schema import audit, job, run
+from tests.harness.schema import upgraded
 
 from .builders import arrival, complete_series, finished_job, new_job
 
@@ -262,8 +263,7 @@ def test_a_forecast_rests_on_the_median_of_the_last_runs_that_were_done(database
 
 
 def test_a_limit_holds_when_several_workers_claim_at_the_same_moment(postgres_url):
-    database = Database(postgres_url)
-    database.upgrade()
+    database = upgraded(postgres_url)
     completion_id = complete_series(database)
     for key in range(20):
         add(database, completion_id, str(key))
