@@ -199,6 +199,7 @@ class DimseSection(_Section):
     maximum_associations: Count = 50
     maximum_associations_per_peer: Count = 32
     maximum_pdu: Annotated[int, Field(strict=True, ge=4096, le=16_777_216)] = 1_048_576
+    requests_per_second: Count = 2000
     acse_timeout_s: Seconds = 10.0
     network_timeout_s: Seconds = 60.0
     users: tuple[UserEntry, ...] = ()
@@ -221,6 +222,36 @@ class DimseSection(_Section):
         return self
 
 
+class WebUserEntry(_Section):
+    """A user of DICOMweb, and the hash of the passcode (RFC 7617)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^:]+$")]
+    passcode: Annotated[str, AfterValidator(require_hashed)]
+
+
+class WebTokensSection(_Section):
+    """Bearers of whose tokens may use DICOMweb, where there is an issuer (RFC 6750, 7519)."""
+
+    issuer: str = ""
+    audience: str = ""
+    keys_url: WebURL | Literal[""] = ""
+    keys_file: File = ""
+    ca_file: File = ""
+    role: str = ""
+    roles_claim: Name = "roles"
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        said = (self.issuer, self.audience, self.keys_url, self.keys_file, self.ca_file, self.role)
+        if not any(said):
+            return self
+        if not (self.issuer and self.audience):
+            raise ValueError("tokens are taken from an issuer and for an audience: both are needed")
+        if bool(self.keys_url) == bool(self.keys_file):
+            raise ValueError("the issuer's keys are at keys_url or in keys_file: one of the two is needed")
+        return self
+
+
 class WebSection(_Section):
     """The DICOMweb listener."""
 
@@ -235,6 +266,15 @@ class WebSection(_Section):
     requests_per_second: Count = 1000
     maximum_request_mb: Count = 16_384
     body_timeout_s: Seconds = 60.0
+    users: tuple[WebUserEntry, ...] = ()
+    tokens: WebTokensSection = WebTokensSection()
+
+    @model_validator(mode="after")
+    def _names_each_user_once(self) -> Self:
+        names = [user.name for user in self.users]
+        if len(names) != len({*names}):
+            raise ValueError("users has a name twice")
+        return self
 
     @model_validator(mode="after")
     def _is_not_open_to_all(self) -> Self:
@@ -593,28 +633,25 @@ class Config(_Section):
         for title in sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f"two peers are called {title!r}")
         profiles = [*PROFILES, *self.profile]
-        for destination in self.destination:
-            if destination.profile not in profiles:
-                hint = _nearest(destination.profile, profiles)
-                raise ValueError(
-                    f"destination {destination.name!r} has the profile {destination.profile!r}, "
-                    f"which is none{hint}"
-                )
+        for number, profile in enumerate((entry.profile for entry in self.destination), start=1):
+            if profile not in profiles:
+                hint = _nearest(profile, profiles)
+                raise ValueError(f"destination[{number}].profile is {profile!r}, which is none{hint}")
         known = [destination.name for destination in self.destination]
-        for route in self.route:
+        for number, route in enumerate(self.route, start=1):
             for name in route.send_to:
                 if name not in known:
                     hint = _nearest(name, known)
-                    raise ValueError(f"route {route.name!r} sends to {name!r}, which is no destination{hint}")
+                    raise ValueError(f"route[{number}].send_to has {name!r}, which is no destination{hint}")
         return self
 
     @model_validator(mode="after")
     def _limits_what_there_is(self) -> Self:
         known = [route.name for route in self.route]
-        for entry in self.limit:
-            if entry.route and entry.route not in known:
-                hint = _nearest(entry.route, known)
-                raise ValueError(f"a limit is of route {entry.route!r}, which is none{hint}")
+        for number, route in enumerate((entry.route for entry in self.limit), start=1):
+            if route and route not in known:
+                hint = _nearest(route, known)
+                raise ValueError(f"limit[{number}].route is {route!r}, which is none{hint}")
         return self
 
     @model_validator(mode="after")

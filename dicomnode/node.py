@@ -30,7 +30,7 @@ from dicomnode.model.role import Role
 from dicomnode.roles.engine import run_engine
 from dicomnode.roles.machine import run_machine
 from dicomnode.roles.receiver import listener_tls, receiver_services, receiver_settings, run_receiver
-from dicomnode.roles.web import run_web, web_routes
+from dicomnode.roles.web import open_guard, run_web, web_routes
 from dicomnode.roles.worker import run_worker
 from dicomnode.services.commitment import CommitmentProvider
 from dicomnode.services.conformance.document import Statement
@@ -62,6 +62,7 @@ def check(config: Config, file: Path) -> None:
     RouteTable(config, str(file))
     for destination in config.destination:
         require_safe_secret(destination)
+    open_guard(config)
     if config.workers.executor == "ray":
         _require_ray(config, file)
 
