@@ -63,7 +63,7 @@ class RunningNode:
         pipelines: Path,
         routes: str = "",
         ae_title: str = "NODE",
-        quiet_s: float = 0.5,
+        quiet_s: float = 1.0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)

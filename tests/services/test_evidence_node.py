@@ -30,7 +30,10 @@ when = 'series.modality == "MR" && association.calling_ae == "LOSSY"'
 pipeline = "toy"
 """
     settings = {"DICOMNODE_COMPLETION_ASK": peer.ae_title, "DICOMNODE_COMPLETION_ASK_LIMIT_S": "20.0"}
-    return RunningNode(folder, pipelines=pipelines, routes=routes, environment=settings | environment)
+    # A scanner that has to wait for the machine must not be taken for one that has ended: quiet_s.
+    return RunningNode(
+        folder, pipelines=pipelines, routes=routes, quiet_s=1.5, environment=settings | environment
+    )
 
 
 @pytest.fixture

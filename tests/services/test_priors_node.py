@@ -41,7 +41,10 @@ def pipelines_in(folder: Path, more: str = "") -> Path:
 
 def node_beside(folder: Path, pipelines: Path, peer: Peer, **settings: str) -> RunningNode:
     environment = {"DICOMNODE_PRIORS_ASK": peer.ae_title, "DICOMNODE_PRIORS_LIMIT_S": "30.0", **settings}
-    return RunningNode(folder, pipelines=pipelines, routes=ROUTE.format(peer=peer), environment=environment)
+    # A scanner that has to wait for the machine must not be taken for one that has ended: quiet_s.
+    return RunningNode(
+        folder, pipelines=pipelines, routes=ROUTE.format(peer=peer), quiet_s=1.5, environment=environment
+    )
 
 
 @pytest.fixture
