@@ -42,8 +42,12 @@ def key_set() -> str:
     return json.dumps({"keys": keys})
 
 
+DAY_S = 86_400
+"""Tokens of parameters are made long before they are used."""
+
+
 def token(key: object = SIGNER, algorithm: str | None = "RS256", kid: str = "1", **claims: object) -> str:
-    usual = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + 300, "sub": "viewer"}
+    usual = {"iss": ISSUER, "aud": AUDIENCE, "exp": time.time() + DAY_S, "sub": "viewer"}
     held = {name: value for name, value in (usual | claims).items() if value is not None}
     return jwt.encode(held, key, algorithm, headers={"kid": kid})
 
@@ -66,7 +70,7 @@ def test_a_token_of_the_issuer_is_taken_by_either_of_its_keys():
         "x.y.z",
         token(exp=time.time() - 300),
         token(exp=None),
-        token(nbf=time.time() + 300),
+        token(nbf=time.time() + DAY_S / 2),
         token(aud="another"),
         token(aud=None),
         token(iss="https://evil.example"),

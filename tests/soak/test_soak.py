@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dicomnode.store.objects import SYNC_THREADS
 from tests.harness.nodes import wait_for
 from tests.hostile.holding import serves
 from tests.hostile.node import HostileNode, running
@@ -63,5 +64,6 @@ def test_a_day_of_traffic_leaves_nothing_behind_but_what_was_acknowledged(tmp_pa
     assert len(acknowledged) > 3 * ASSOCIATIONS
     first, last = uses[1], uses[-1]
     assert last.descriptors <= max(each.descriptors for each in uses[:3])
-    assert last.threads <= max(each.threads for each in uses[:3])
+    # Those that sync are started when they are first needed, which may be late.
+    assert last.threads <= max(each.threads for each in uses[:3]) + SYNC_THREADS
     assert last.memory_mb - first.memory_mb < MEMORY_MB

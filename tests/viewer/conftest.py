@@ -19,8 +19,9 @@ from tests.viewer.ohif import chromium
 KEPT = ROOT / "build" / "viewer"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """For one module: while it lives, its loop runs in this thread, and no test can run one of its own."""
     with chromium() as found:
         yield found
 
