@@ -36,7 +36,8 @@ from dicomnode.model.limits import InstanceLimits
 from dicomnode.model.searched import IMAGE_KEYWORDS, REQUEST_KEYWORDS, SERIES_KEYWORDS
 from dicomnode.model.uid import is_valid_uid
 from dicomnode.services.group_commit import GroupCommit
-from dicomnode.store import audit, catalog, jobs
+from dicomnode.services.trail import record_alone
+from dicomnode.store import catalog, jobs
 from dicomnode.store.database import Database, Transaction
 from dicomnode.store.known_series import NotKnown, add_to_known
 from dicomnode.store.object_store import Objects
@@ -116,11 +117,10 @@ class Incoming:
     def end(self, *, ahead: bool = False) -> None:
         """The data set is complete. Raises IngestError where it is refused for good; nothing is left then.
 
-        `ahead`: have it synced by another thread, since further instances come before it is kept.
+        `ahead`: further instances come before it is kept.
         """
         try:
-            if ahead:
-                self._objects.seal(self.spool)
+            self._objects.seal(self.spool, ahead=ahead)
             header = self._checked_header()
             _require_identity(self._announced, header)
             self._arrival = _arrival(self._announced, header, self.spool.stored)
@@ -283,17 +283,13 @@ class Ingest:
             raise StorageFailed("the object is gone")
 
     def _note_duplicate(self, arrival: Arrival) -> None:
-        with self._database.begin() as tx:
-            audit.record(
-                tx,
-                "duplicate_differs",
-                {
-                    "SOPInstanceUID": arrival.SOPInstanceUID,
-                    "refused_sha256": arrival.stored.sha256,
-                    "calling_ae": arrival.association.calling_ae,
-                    "address": arrival.association.address,
-                },
-            )
+        facts = {
+            "SOPInstanceUID": arrival.SOPInstanceUID,
+            "refused_sha256": arrival.stored.sha256,
+            "calling_ae": arrival.association.calling_ae,
+            "address": arrival.association.address,
+        }
+        record_alone(self._database, "duplicate_differs", facts)
         self._objects.remove(arrival.stored.sha256)
 
 

@@ -47,8 +47,8 @@ class Objects(Protocol):
         """A new object that is written little by little; `size`: its least length, if known."""
         ...
 
-    def seal(self, spool: Spool) -> None:
-        """The spool is complete, and others follow before it is kept."""
+    def seal(self, spool: Spool, *, ahead: bool) -> None:
+        """The spool is complete; `ahead`: others follow before it is kept."""
         ...
 
     def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:

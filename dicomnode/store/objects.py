@@ -26,6 +26,7 @@ SYNC_THREADS = 8
 """The file system joins the syncs that wait at the same time."""
 _SYNCS_AHEAD = 32
 _SPACE_STEP = 64_000_000
+_LAST = 4_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -88,8 +89,14 @@ class ObjectStore:
         """
         return new_spool(self._temporary, size, self._minimum_free)
 
-    def seal(self, spool: Spool) -> None:
-        """The spool is complete: sync it from another thread, while this one goes on with the next."""
+    def seal(self, spool: Spool, *, ahead: bool) -> None:
+        """The spool is complete: the disk takes it, while this thread goes on.
+
+        `ahead`: another thread syncs it; that costs more than it gains, unless further spools come first.
+        """
+        if not ahead:
+            spool.begin_to_write_out()
+            return
         self._ahead.acquire()
         spool.syncing = self._pool.submit(spool.sync_file)
         spool.syncing.add_done_callback(lambda _: self._ahead.release())
@@ -220,6 +227,11 @@ class Spool:
     def stored(self) -> StoredObject:
         """What the object is called once it is kept."""
         return StoredObject(self._digest.hexdigest(), self._size)
+
+    def begin_to_write_out(self) -> None:
+        """Have the disk begin with the last bytes, which a sync would wait for; promises nothing."""
+        # What is on the disk already leaves the memory by this: of the last bytes hardly any.
+        os.posix_fadvise(self._file.fileno(), max(0, self._size - _LAST), 0, os.POSIX_FADV_DONTNEED)
 
     def move(self, final: Path) -> None:
         """Give it its name. Raises OSError."""

@@ -70,7 +70,7 @@ class S3Objects:
         """A new object that is written little by little, here. Raises StorageFull and DiskFailed."""
         return self._copies.spool(size)
 
-    def seal(self, spool: Spool) -> None:
+    def seal(self, spool: Spool, *, ahead: bool) -> None:
         """Nothing: what is not placed may yet be refused, and S3 should not have it then."""
 
     def keep(self, spools: Sequence[Spool]) -> list[StoredObject]:

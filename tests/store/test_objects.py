@@ -104,7 +104,7 @@ def test_what_is_written_little_by_little_is_kept_together_and_what_is_discarded
     for number, spool in enumerate(spools):
         spool.write(b"object ")
         spool.write(memoryview(str(number).encode()))
-        objects.seal(spool)
+        objects.seal(spool, ahead=True)
     spools.pop().discard()
     stored = objects.keep(spools)
     assert [objects.read(each.sha256) for each in stored] == [b"object %d" % number for number in range(11)]
