@@ -99,7 +99,11 @@ class Database:
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(begin=_WRITES)
         self._committing = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        is_file = self._url.get_backend_name() == "sqlite" and self._url.database
+        is_sqlite = self._url.get_backend_name() == "sqlite"
+        # SQLite's transactions see one state as they are; PostgreSQL's are told to.
+        one_state = {} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reader = self._engine.execution_options(**one_state)
+        is_file = is_sqlite and self._url.database
         self._signals = Path(f"{self._url.database}-signals") if is_file else None
 
     @contextmanager
@@ -169,7 +173,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that only reads, on one state of the database. Raises StorageFailed."""
-        with _storage_errors(), self._engine.begin() as tx:
+        with _storage_errors(), self._reader.begin() as tx:
             yield tx
 
     def schema_status(self) -> SchemaStatus:

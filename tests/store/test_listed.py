@@ -196,6 +196,17 @@ def test_what_an_archive_sent_back_is_listed_once_as_it_was_received(database: D
     assert stored.sha256 != back.stored.sha256, "the result's own bytes are here still"
 
 
+@pytest.mark.usefixtures("done")
+def test_what_is_sent_back_while_a_search_goes_on_is_in_its_answer(database: Database):
+    with database.read() as tx:
+        rows = find(tx, Query(Level.IMAGE, {}, ()))
+        found = [next(rows)]
+        with database.begin() as other:
+            catalog.add_instance(other, arrival(1, "2.25.1"))
+        found += rows
+    assert [row["SOPInstanceUID"] for row in found] == [*RECEIVED, "2.25.1.1", "2.25.2.1"]
+
+
 def test_of_a_series_of_results_the_part_that_came_back_counts_once(database: Database, completion_id: int):
     images = [made(1, ResultRole.DERIVED, SOPInstanceUID=f"2.25.1.{n}") for n in (1, 2, 3)]
     with database.begin() as tx:
