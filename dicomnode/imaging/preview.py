@@ -40,7 +40,9 @@ def preview_index(
     """
     if labels.any():
         labelled = labels != 0
-        index = [int(labelled.sum(axis=axes).argmax()) for axes in ((1, 2), (0, 2), (0, 1))]
+        across = np.add.reduce(labelled, axis=0, dtype=np.int32)
+        in_slices = [np.count_nonzero(plane) for plane in labelled]
+        index = [int(np.argmax(found)) for found in (in_slices, across.sum(axis=1), across.sum(axis=0))]
     elif marks:
         index = [int(place) for place in np.clip(np.rint(marks[0][0]), 0, np.array(labels.shape) - 1)]
     else:

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from dicomnode.imaging.findings import SegmentStatistics
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.labels import boxes_of
 
 ALL = "all"
 """The key of the union of the segments."""
@@ -28,7 +29,7 @@ def segment_statistics(
     """
     if not array.shape == labels.shape == geometry.shape:
         raise ValueError(f"values {array.shape} and labels {labels.shape} on a grid of {geometry.shape}")
-    boxes = ndimage.find_objects(labels)
+    boxes = boxes_of(labels)
     wanted = {name: (label,) for name, label in segments.items()} | {ALL: tuple(segments.values())}
     # The union of a single segment is that segment.
     of = {chosen: _statistics(array, labels, geometry, boxes, chosen) for chosen in set(wanted.values())}

@@ -13,6 +13,7 @@ from shapely import Polygon, make_valid
 from dicomnode.errors import GateFailed
 from dicomnode.imaging.findings import Findings, MarkFound, SegmentStatistics
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.labels import voxel_counts
 from dicomnode.imaging.preview import Preview, planes_through, preview_index
 from dicomnode.imaging.statistics import ALL
 from dicomnode.model.manifest import Manifest, Map
@@ -65,7 +66,7 @@ def _checked_statistics(
     done: Done, labels: NDArray[np.uint8], geometry: Geometry, manifest: Manifest
 ) -> dict[str, SegmentStatistics]:
     by_name = {segment.name: segment.label for segment in manifest.segment}
-    counts = np.bincount(labels.ravel(), minlength=256)
+    counts = voxel_counts(labels)
     if unknown := [int(label) for label in np.flatnonzero(counts) if label and label not in by_name.values()]:
         raise GateFailed(f"{len(unknown)} labels are not in the manifest, the first is {unknown[0]}")
     if set(done.statistics) != {*by_name, ALL}:

@@ -20,6 +20,7 @@ from pydicom.uid import (
     RTStructureSetStorage,
 )
 
+from dicomnode.results import explicit
 from dicomnode.results.provenance import Provenance
 from dicomnode.results.references import Reference, evidence
 
@@ -68,6 +69,19 @@ def number(name: Concept, value: float, unit: Concept) -> Dataset:
     """A NUM of seven significant digits: more than a voxel is worth, fewer than a decimal string holds."""
     item = hdsr.NumContentItem(name, float(f"{value:.7g}"), unit, relationship_type=CONTAINS)
     return _as_dataset(item)
+
+
+def image_group(context: Iterable[Dataset], references: Iterable[Reference]) -> Dataset:
+    """An Image Library Group (PS3.16 TID 1601): what its images have in common, then each of them."""
+    group = container(codes.DCM.ImageLibraryGroup, [])
+    how = explicit.text(0x0040, 0xA010, "CS", CONTAINS.value) + explicit.text(0x0040, 0xA040, "CS", "IMAGE")
+    items = [explicit.item(explicit.encoded(item)) for item in context]
+    items += [
+        explicit.item(explicit.sequence(0x0008, 0x1199, reference.encoded()) + how)
+        for reference in references
+    ]
+    explicit.put_items(group, "ContentSequence", b"".join(items))
+    return group
 
 
 def image(reference: Reference, relation: Relation = CONTAINS, name: Concept | None = None) -> Dataset:

@@ -9,7 +9,8 @@ from itertools import pairwise
 import contourpy
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from dicomnode.imaging.labels import Box, boxes_of, voxel_counts
 
 Ring = NDArray[np.float64]
 """Shape (points, 2): indices (row, column), whole at pixels' centres; the last point is not the first."""
@@ -35,7 +36,7 @@ class Masks:
 
     def __init__(self, labels: NDArray[np.uint8]) -> None:
         self._labels = labels
-        self._boxes = ndimage.find_objects(labels, max_label=255)
+        self._boxes = boxes_of(labels)
         self._counts = voxel_counts(labels)
 
     def voxels(self, label: int) -> int:
@@ -47,39 +48,29 @@ class Masks:
 
         The pixels with their centres inside are those of the mask, none more and none less.
         """
-        if self.voxels(label):
-            planes = self._boxes[label - 1][0]
-            for plane in range(planes.start, planes.stop):
-                yield from self._in_plane(label, plane)
+        if (box := self._boxes[label - 1]) is not None:
+            for plane in range(box[0].start, box[0].stop):
+                yield from self._in_plane(label, plane, box)
 
     def fullest_plane(self, label: int) -> int | None:
         """The plane with most pixels of this label, the first of equals; None where there is none."""
-        if not self.voxels(label):
+        if (box := self._boxes[label - 1]) is None:
             return None
-        box = self._boxes[label - 1]
         counts = np.count_nonzero(self._labels[box] == label, axis=(1, 2))
         return int(box[0].start + counts.argmax())
 
     def largest_region(self, label: int) -> Region | None:
         """The region of the greatest area in the fullest plane; None where there is none."""
-        plane = self.fullest_plane(label)
-        if plane is None:
+        plane, box = self.fullest_plane(label), self._boxes[label - 1]
+        if plane is None or box is None:
             return None
-        return max(self._in_plane(label, plane), key=lambda each: abs(area_of(each.outer)))
+        return max(self._in_plane(label, plane, box), key=lambda each: abs(area_of(each.outer)))
 
-    def _in_plane(self, label: int, plane: int) -> Iterator[Region]:
-        _, rows, columns = self._boxes[label - 1]
+    def _in_plane(self, label: int, plane: int, box: Box) -> Iterator[Region]:
+        _, rows, columns = box
         offset = (rows.start, columns.start)
         for outer, holes in _rings(self._labels[plane, rows, columns] == label):
             yield Region(plane, outer + offset, tuple(hole + offset for hole in holes))
-
-
-def voxel_counts(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many voxels there are of each of the 256 labels; plane by plane, as numpy widens what it counts."""
-    counts: NDArray[np.int64] = sum(
-        (np.bincount(plane.ravel(), minlength=256) for plane in labels), np.zeros(256, np.int64)
-    )
-    return counts
 
 
 def area_of(ring: NDArray[np.float64]) -> float:

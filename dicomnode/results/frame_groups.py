@@ -8,13 +8,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.sr.codedict import codes
 
 from dicomnode.errors import GateFailed
 from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.geometry import Geometry
+from dicomnode.results import explicit
 from dicomnode.results.multiframe import code_item, decimals, with_elements
 
 _LONGEST_VALUE = 0xFFFFFFFE
@@ -42,10 +41,10 @@ class FrameGroups:
         for plane, segment in frames:
             if segment not in segments:
                 number = with_elements(ReferencedSegmentNumber=segment)
-                segments[segment] = _encoded(with_elements(SegmentIdentificationSequence=[number]))
+                segments[segment] = explicit.encoded(with_elements(SegmentIdentificationSequence=[number]))
             content = self._sources[plane] + self._content(plane, segment)
-            items.append(_item(content + self._positions[plane] + segments[segment]))
-        return _sequence(0x5200, 0x9230, b"".join(items))
+            items.append(explicit.item(content + self._positions[plane] + segments[segment]))
+        return explicit.sequence(0x5200, 0x9230, b"".join(items))
 
     def _content(self, plane: int, segment: int | None) -> bytes:
         """The Frame Content Sequence: what differs in every frame."""
@@ -54,10 +53,10 @@ class FrameGroups:
         if self._placed:
             values.append(plane + 1)
         elif segment is None:
-            values, label = [1], _encoded(with_elements(FrameLabel="Frame"))
+            values, label = [1], explicit.encoded(with_elements(FrameLabel="Frame"))
         count = len(values)
         indices = pack(f"<HH2sH{count}L", 0x0020, 0x9157, b"UL", 4 * count, *values)
-        return _sequence(0x0020, 0x9111, _item(indices + label))
+        return explicit.sequence(0x0020, 0x9111, explicit.item(indices + label))
 
 
 def pixel_element(element: int, vr: str, value: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
@@ -84,44 +83,22 @@ def _sources(geometry: Geometry, headers: Sequence[Dataset], derivation: Any) ->
     """The Derivation Image Sequence of each plane: its source by UID, and by frame where it is one of several
     (PS3.3 C.7.6.16.2.6)."""
     purpose = [code_item(codes.DCM.SourceImageForImageProcessingOperation)]
-    what_for = _encoded(
+    what_for = explicit.encoded(
         with_elements(SpatialLocationsPreserved="YES", PurposeOfReferenceCodeSequence=purpose)
     )
-    how = _encoded(with_elements(DerivationCodeSequence=[code_item(derivation)]))
+    how = explicit.encoded(with_elements(DerivationCodeSequence=[code_item(derivation)]))
     encoded = []
     for header, source in zip(headers, geometry.frames, strict=True):
-        reference = _text(0x0008, 0x1150, "UI", text_of(header, "SOPClassUID"))
-        reference += _text(0x0008, 0x1155, "UI", source.SOPInstanceUID)
+        reference = explicit.text(0x0008, 0x1150, "UI", text_of(header, "SOPClassUID"))
+        reference += explicit.text(0x0008, 0x1155, "UI", source.SOPInstanceUID)
         if source.frame is not None:
-            reference += _text(0x0008, 0x1160, "IS", str(source.frame))
-        images = _sequence(0x0008, 0x2112, _item(reference + what_for))
-        encoded.append(_sequence(0x0008, 0x9124, _item(images + how)))
+            reference += explicit.text(0x0008, 0x1160, "IS", str(source.frame))
+        images = explicit.sequence(0x0008, 0x2112, explicit.item(reference + what_for))
+        encoded.append(explicit.sequence(0x0008, 0x9124, explicit.item(images + how)))
     return encoded
 
 
 def _position(header: Dataset) -> bytes:
     """The Plane Position Sequence of a plane (PS3.3 C.7.6.16.2.3)."""
     position = "\\".join(decimals(header, "ImagePositionPatient", 3))
-    return _sequence(0x0020, 0x9113, _item(_text(0x0020, 0x0032, "DS", position)))
-
-
-def _encoded(ds: Dataset) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR, buffer.is_little_endian = False, True
-    write_dataset(buffer, ds)
-    return buffer.getvalue()
-
-
-def _text(group: int, element: int, vr: str, text: str) -> bytes:
-    """An element of a short ASCII value, padded to an even length (PS3.5 6.2, 7.1.2)."""
-    value = text.encode("ascii")
-    value += (b"\0" if vr == "UI" else b" ") * (len(value) % 2)
-    return pack("<HH2sH", group, element, vr.encode(), len(value)) + value
-
-
-def _item(content: bytes) -> bytes:
-    return pack("<HHL", 0xFFFE, 0xE000, len(content)) + content
-
-
-def _sequence(group: int, element: int, items: bytes) -> bytes:
-    return pack("<HH2sHL", group, element, b"SQ", 0, len(items)) + items
+    return explicit.sequence(0x0020, 0x9113, explicit.item(explicit.text(0x0020, 0x0032, "DS", position)))

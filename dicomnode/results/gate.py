@@ -1,6 +1,7 @@
 """Between encoding and sending: what was encoded is read back and compared with what was computed.
 
-It reads with pydicom, not with highdicom. Shared with the encoders are tables and names only: what is
+It reads with pydicom, not with highdicom, and the groups of frames, which may be tens of thousands, by a
+reader of its own. Shared with the encoders are tables and names only: what is
 identity, how many ml a unit holds, how a layer is called, which planes matter, how a number is printed.
 """
 
@@ -19,10 +20,10 @@ from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.geometry import image_position
 from dicomnode.imaging.headers import UNREADABLE
+from dicomnode.imaging.labels import voxel_counts
 from dicomnode.model.manifest import Manifest, Map
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import EncodedResult, ResultReference
-from dicomnode.results.contours import voxel_counts
 from dicomnode.results.drawing import Picture
 from dicomnode.results.gate_contours import compare_outlines, compare_rtstruct
 from dicomnode.results.gate_derived import compare_derived

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from struct import unpack_from
+from struct import unpack, unpack_from
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicomnode.errors import GateFailed
-from dicomnode.imaging.elements import number_of, numbers_of, text_of
+from dicomnode.imaging.elements import numbers_of, text_of
 from dicomnode.imaging.geometry import Geometry
 
 _POSITION_MM = 1e-3
@@ -29,7 +29,18 @@ _ITEM = (0xFFFE, 0xE000)
 _DERIVATION, _POSITION, _SEGMENT = (
     int(Tag(f"{name}Sequence")) for name in ("DerivationImage", "PlanePosition", "SegmentIdentification")
 )
-_GROUPS = frozenset((_DERIVATION, _POSITION, _SEGMENT))
+_SOURCES, _INSTANCE, _FRAME, _SEGMENT_NUMBER, _PLACE = (
+    int(Tag(keyword))
+    for keyword in (
+        "SourceImageSequence",
+        "ReferencedSOPInstanceUID",
+        "ReferencedFrameNumber",
+        "ReferencedSegmentNumber",
+        "ImagePositionPatient",
+    )
+)
+_LONG = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+_UNREADABLE_GROUPS = "the per-frame functional groups cannot be read back"
 
 Source = tuple[str, int | None]
 
@@ -167,55 +178,85 @@ def frames_told(ds: Dataset) -> Iterator[tuple[Source, int | None, tuple[float, 
     have it, so that 30,000 frames do not become as many data sets."""
     known: dict[bytes, Any] = {}
     shared = ds.SharedFunctionalGroupsSequence[0]
-    in_common = _meaning(shared) if "SegmentIdentificationSequence" in shared else None
+    in_common = (
+        int(shared.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        if "SegmentIdentificationSequence" in shared
+        else None
+    )
     for groups in _frame_groups(ds):
         told: dict[int, Any] = {_SEGMENT: in_common}
-        for tag, encoded in groups:
-            if tag not in _GROUPS:
+        for tag, encoded in groups.items():
+            if tag not in _MEANINGS:
                 continue
             if encoded not in known:
-                known[encoded] = _meaning(
-                    read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
-                )
+                known[encoded] = _MEANINGS[tag](_elements(_items(encoded)[0]))
             told[tag] = known[encoded]
         if _DERIVATION not in told:
             raise GateFailed("a frame has no source")
         yield told[_DERIVATION], told[_SEGMENT], told.get(_POSITION)
 
 
-def _meaning(group: Dataset) -> Any:
-    """Of one functional group macro: its source, its segment or its position."""
-    if "DerivationImageSequence" in group:
-        sources = group.DerivationImageSequence[0].SourceImageSequence
-        if len(sources) != 1:
-            raise GateFailed(f"a frame has {len(sources)} sources")
-        frame = number_of(sources[0], "ReferencedFrameNumber")
-        return text_of(sources[0], "ReferencedSOPInstanceUID"), None if frame is None else int(frame)
-    if "SegmentIdentificationSequence" in group:
-        return int(group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-    return numbers_of(group.PlanePositionSequence[0], "ImagePositionPatient", 3)
+def _source(derivation: Mapping[int, bytes]) -> Source:
+    sources = _items(derivation[_SOURCES])
+    if len(sources) != 1:
+        raise GateFailed(f"a frame has {len(sources)} sources")
+    source = _elements(sources[0])
+    return _text(source[_INSTANCE]), int(_text(source[_FRAME])) if _FRAME in source else None
 
 
-def _frame_groups(ds: Dataset) -> Iterator[list[tuple[int, bytes]]]:
-    """The functional groups of each frame, each with its tag and as it is encoded (PS3.5 7.5)."""
+def _segment(identification: Mapping[int, bytes]) -> int:
+    (number,) = unpack("<H", identification[_SEGMENT_NUMBER])
+    return int(number)
+
+
+def _position(plane: Mapping[int, bytes]) -> tuple[float, ...] | None:
+    numbers = tuple(map(float, _text(plane[_PLACE]).split("\\")))
+    return numbers if len(numbers) == 3 and all(map(math.isfinite, numbers)) else None
+
+
+_MEANINGS: Mapping[int, Callable[[Mapping[int, bytes]], Any]] = {
+    _DERIVATION: _source,
+    _SEGMENT: _segment,
+    _POSITION: _position,
+}
+"""What each functional group macro says, by its tag."""
+
+
+def _frame_groups(ds: Dataset) -> Iterator[dict[int, bytes]]:
+    """The functional groups of each frame by their tags, as they are encoded."""
     sequence: Any = ds.get_item(_PER_FRAME)
     if not isinstance(sequence, RawDataElement) or not isinstance(sequence.value, bytes):
         raise GateFailed("the per-frame functional groups were not read as they are encoded")
-    encoded, at = sequence.value, 0
+    yield from map(_elements, _items(sequence.value))
+
+
+def _items(encoded: bytes) -> list[bytes]:
+    """The items of a sequence, each of a defined length (PS3.5 7.5)."""
+    items, at = [], 0
     while at < len(encoded):
         group, element, length = unpack_from("<HHL", encoded, at)
-        end = at + 8 + length
-        if (group, element) != _ITEM or end > len(encoded):
-            raise GateFailed("the per-frame functional groups cannot be read back")
-        yield list(_elements(encoded, at + 8, end))
-        at = end
+        at += 8 + length
+        if (group, element) != _ITEM or at > len(encoded):
+            raise GateFailed(_UNREADABLE_GROUPS)
+        items.append(encoded[at - length : at])
+    return items
 
 
-def _elements(encoded: bytes, at: int, end: int) -> Iterator[tuple[int, bytes]]:
-    while at < end:
-        group, element, vr, length = unpack_from("<HH2s2xL", encoded, at)
-        after = at + 12 + length
-        if vr != b"SQ" or after > end:
-            raise GateFailed("the per-frame functional groups cannot be read back")
-        yield group << 16 | element, encoded[at:after]
-        at = after
+def _elements(encoded: bytes) -> dict[int, bytes]:
+    """The values of an item by their tags, in Explicit VR Little Endian (PS3.5 7.1.2)."""
+    values, at = {}, 0
+    while at < len(encoded):
+        group, element, vr, length = unpack_from("<HH2sH", encoded, at)
+        at += 8
+        if vr in _LONG:
+            (length,) = unpack_from("<L", encoded, at)
+            at += 4
+        at += length
+        if at > len(encoded):
+            raise GateFailed(_UNREADABLE_GROUPS)
+        values[group << 16 | element] = encoded[at - length : at]
+    return values
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii").strip(" \0")

@@ -11,10 +11,10 @@ from dicomnode.errors import GateFailed
 from dicomnode.imaging.elements import numbers_of, text_of
 from dicomnode.imaging.findings import Findings
 from dicomnode.imaging.headers import UNREADABLE
+from dicomnode.imaging.labels import voxel_counts
 from dicomnode.model.manifest import Code, Manifest, Mark, Segment
 from dicomnode.model.profile import Profile
 from dicomnode.model.result import ResultReference
-from dicomnode.results.contours import voxel_counts
 from dicomnode.results.gate_documents import listed, named, require_evidence
 from dicomnode.results.gate_numbers import Expected, compare_numbers, of_input, of_mark, of_segment
 

@@ -17,6 +17,7 @@ from dicomnode.imaging.elements import number_of, numbers_of, text_of, value_of
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.model.manifest import Manifest, Map
 from dicomnode.model.result import ResultRole
+from dicomnode.results import explicit
 from dicomnode.results.codes import content_description, processing_equipment
 from dicomnode.results.instance import Names, begin
 from dicomnode.results.provenance import Provenance
@@ -151,18 +152,14 @@ def _names(kind: Kind, manifest: Manifest, provenance: Provenance) -> Names:
 def _refer(ds: Dataset, headers: Sequence[Dataset]) -> None:
     """Each source instance once (PS3.3 C.12.2, C.7.6.16.2.6), whatever the number of its frames."""
     once = {text_of(header, "SOPInstanceUID"): text_of(header, "SOPClassUID") for header in headers}
-
-    def references() -> list[Dataset]:
-        return [
-            with_elements(ReferencedSOPClassUID=kind, ReferencedSOPInstanceUID=uid)
-            for uid, kind in once.items()
-        ]
-
-    series = text_of(headers[0], "SeriesInstanceUID")
-    ds.ReferencedSeriesSequence = [
-        with_elements(SeriesInstanceUID=series, ReferencedInstanceSequence=references())
-    ]
-    ds.SourceImageSequence = references()
+    references = b"".join(
+        explicit.item(explicit.text(0x0008, 0x1150, "UI", kind) + explicit.text(0x0008, 0x1155, "UI", uid))
+        for uid, kind in once.items()
+    )
+    series = with_elements(SeriesInstanceUID=text_of(headers[0], "SeriesInstanceUID"))
+    explicit.put_items(series, "ReferencedInstanceSequence", references)
+    ds.ReferencedSeriesSequence = [series]
+    explicit.put_items(ds, "SourceImageSequence", references)
 
 
 def _shared(geometry: Geometry, header: Dataset) -> Dataset:

@@ -12,6 +12,7 @@ from dicomnode.imaging.elements import text_of, value_of
 from dicomnode.model.result import EncodedResult, ResultRole
 from dicomnode.model.searched import IMAGE_KEYWORDS, SERIES_KEYWORDS
 from dicomnode.model.uid import IMPLEMENTATION_CLASS_UID
+from dicomnode.results.explicit import make_explicit
 from dicomnode.results.provenance import Provenance
 from dicomnode.results.source import carry_character_set, carry_identity, stamp, texts_of
 
@@ -35,6 +36,7 @@ def finish(
         ds.StationName = provenance.station_name[:16]
     ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     ds.file_meta.ImplementationVersionName = f"DICOMNODE_{provenance.software_version}"[:16]
+    make_explicit(ds)
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return EncodedResult(

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.geometry import SourceFrame
 from dicomnode.model.result import EncodedResult, ResultReference
+from dicomnode.results import explicit
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Reference:
         if self.frame is not None:
             ds.ReferencedFrameNumber = self.frame
         return ds
+
+    def encoded(self) -> bytes:
+        """The same item, encoded."""
+        content = explicit.text(0x0008, 0x1150, "UI", self.SOPClassUID)
+        content += explicit.text(0x0008, 0x1155, "UI", self.SOPInstanceUID)
+        if self.frame is not None:
+            content += explicit.text(0x0008, 0x1160, "IS", str(self.frame))
+        return explicit.item(content)
 
 
 def reference_to(result: EncodedResult | ResultReference) -> Reference:
@@ -97,5 +106,5 @@ def evidence(references: Iterable[Reference]) -> list[Dataset]:
 def _series(uid: str, instances: Sequence[Reference]) -> Dataset:
     ds = Dataset()
     ds.SeriesInstanceUID = uid
-    ds.ReferencedSOPSequence = [instance.item() for instance in instances]
+    explicit.put_items(ds, "ReferencedSOPSequence", b"".join(instance.encoded() for instance in instances))
     return ds

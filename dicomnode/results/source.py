@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from dicomnode.imaging.elements import text_of
+from dicomnode.results.explicit import EncodedSequence
 
 PATIENT = (
     "PatientName",
@@ -110,8 +111,11 @@ def carry_character_set(result: Dataset, source: Dataset, own_texts: Sequence[st
 
 
 def texts_of(ds: Dataset) -> Iterator[str]:
-    """Every text that `ds` holds, at any depth."""
-    for element in ds:
+    """Every text that `ds` holds, at any depth; in what is encoded already there is none."""
+    for found in ds.elements():
+        if isinstance(found, EncodedSequence):
+            continue
+        element = ds[found.tag]
         if element.VR == "SQ":
             for item in element.value:
                 yield from texts_of(item)

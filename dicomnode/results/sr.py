@@ -108,9 +108,7 @@ def _image_library(planes: Sequence[Reference], header: Dataset) -> Dataset:
         items.append(content.code(codes.DCM.Modality, modality, context))
     if frame_of_reference := text_of(header, "FrameOfReferenceUID"):
         items.append(content.uid(codes.DCM.FrameOfReferenceUID, frame_of_reference, context))
-    items += [content.image(image) for image in each_once(planes)]
-    group = content.container(codes.DCM.ImageLibraryGroup, items)
-    return content.container(codes.DCM.ImageLibrary, [group])
+    return content.container(codes.DCM.ImageLibrary, [content.image_group(items, each_once(planes))])
 
 
 def _catalog(children: Sequence[Reference]) -> Iterator[Dataset]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dicomnode.imaging.findings import Findings
+from dicomnode.imaging.labels import voxel_counts
 from dicomnode.model.manifest import Manifest, Measurement
 from dicomnode.results import measured
-from dicomnode.results.contours import voxel_counts
 
 Colour = tuple[int, int, int]
 NOT_FOUND = "not found"

@@ -10,7 +10,7 @@ import structlog
 from dicomnode.config import DeliverySection
 from dicomnode.errors import PeerError
 from dicomnode.model.delivery import Delivery
-from dicomnode.services.patience import CHECK_AGAIN_S, retry_wait_s
+from dicomnode.services.patience import CHECK_AGAIN_S, CHECK_SOON_S, retry_wait_s
 from dicomnode.store import deliveries
 from dicomnode.store.database import Database
 from dicomnode.store.object_store import Objects
@@ -71,5 +71,6 @@ class ConfirmByListing:
                     self._settings.confirm_checks,
                     wait_s=retry_wait_s(self._settings, delivery.attempt),
                     give_up_after_s=self._settings.give_up_after_s,
+                    soon_s=CHECK_SOON_S,
                 ):
                     log.warning("delivery.missing", delivery=delivery.id)

@@ -20,8 +20,6 @@ from dicomnode.store.object_store import Objects
 
 log = structlog.get_logger()
 
-FIRST_CHECK_S = 0.2
-"""An archive may list what it accepted a moment later."""
 DUPLICATE_SOP_INSTANCE = 0x0111
 """PS3.7 C.4.1.1.3"""
 
@@ -35,10 +33,12 @@ class Transport:
     """How a destination is sent results, and how it is asked what became of them.
 
     `confirm` takes up what was sent and is not confirmed, and returns how many that were; None: nobody asks.
+    It does so at the earliest `confirm_after_s` after the destination has accepted.
     """
 
     send: Send
     confirm: Callable[[], int] | None
+    confirm_after_s: float = 0.0
 
 
 class Courier:
@@ -113,7 +113,7 @@ class Courier:
         try:
             with self._database.begin() as tx:
                 if error is None or self._is_there_already(error):
-                    deliveries.accept(tx, delivery.lease, check_after_s=FIRST_CHECK_S)
+                    deliveries.accept(tx, delivery.lease, check_after_s=self._transport.confirm_after_s)
                 elif isinstance(error, ContextRefused):
                     deliveries.give_up(tx, delivery.lease, str(error))
                 else:

@@ -16,10 +16,13 @@ from dicomnode.model.commitment import CommitmentRequest
 from dicomnode.model.peer import Peer
 from dicomnode.services.commitment import CommitmentReports, ConfirmByCommitment
 from dicomnode.services.confirmation import ConfirmByListing, Listed
-from dicomnode.services.delivery import Courier, Transport
+from dicomnode.services.delivery import Courier, Send, Transport
 from dicomnode.services.secrets import read_secret
 from dicomnode.store.database import Database
 from dicomnode.store.object_store import Objects
+
+COMMIT_AFTER_S = 0.2
+"""An archive may have at hand what it accepted a moment later, and is asked to commit itself once."""
 
 
 def courier_for(
@@ -36,7 +39,7 @@ def courier_for(
     def by_listing(listed: Listed) -> Callable[[], int]:
         return ConfirmByListing(database, objects, destination.name, listed, settings).tick
 
-    confirm = None
+    confirm, confirm_after_s = None, 0.0
     if destination.confirm == "qido" and web is not None:
         confirm = by_listing(web.listed_instances)
     elif destination.confirm == "find" and peer is not None:
@@ -44,12 +47,15 @@ def courier_for(
     elif destination.confirm == "commitment" and peer is not None:
         ask = _commitment_of(peer, calling_ae, database, settings)
         confirm = ConfirmByCommitment(database, objects, destination.name, ask, settings).tick
+        confirm_after_s = COMMIT_AFTER_S
     if web is not None:
-        return Courier(database, objects, destination.name, Transport(web.send, confirm), settings)
-    if peer is not None:
-        by_dimse = Transport(partial(send, peer, calling_ae), confirm)
-        return Courier(database, objects, destination.name, by_dimse, settings)
-    raise ConfigError(f"destination {destination.name!r}", ["has neither dimse nor web"])
+        offer: Send = web.send
+    elif peer is not None:
+        offer = partial(send, peer, calling_ae)
+    else:
+        raise ConfigError(f"destination {destination.name!r}", ["has neither dimse nor web"])
+    transport = Transport(offer, confirm, confirm_after_s)
+    return Courier(database, objects, destination.name, transport, settings)
 
 
 def web_client(destination: Destination, web: WebPeer) -> WebClient:

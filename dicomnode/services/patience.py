@@ -8,6 +8,9 @@ from dicomnode.config import DeliverySection
 
 CHECK_AGAIN_S = 30.0
 """The first wait before a peer is asked again what became of what it accepted."""
+CHECK_SOON_S = (0.3, 1.0)
+"""The waits after the first answers that it is not listed: an archive may list it a moment later. These
+answers do not count among those after which it is sent again."""
 
 
 def retry_wait_s(settings: DeliverySection, attempt: int) -> float:

@@ -150,9 +150,18 @@ def confirm(tx: Transaction, lease: Lease) -> None:
     _settle(tx, lease, DeliveryEvent.CONFIRM, DeliveryState.SENT, reason=None)
 
 
-def miss(tx: Transaction, lease: Lease, checks: int, *, wait_s: float, give_up_after_s: float) -> bool:
+def miss(
+    tx: Transaction,
+    lease: Lease,
+    checks: int,
+    *,
+    wait_s: float,
+    give_up_after_s: float,
+    soon_s: Sequence[float] = (),
+) -> bool:
     """The destination does not list it; after `checks` answers it is sent again, or is dead (True).
 
+    The first answers do not count: after each of them it is asked about again as soon as `soon_s` says.
     Raises LeaseLost.
     """
     asked = tx.execute(
@@ -163,7 +172,11 @@ def miss(tx: Transaction, lease: Lease, checks: int, *, wait_s: float, give_up_a
     ).scalar()
     if asked is None:
         raise LeaseLost("delivery", lease.id)
-    if asked < checks:
+    if asked <= len(soon_s):
+        soon = Now(soon_s[asked - 1])
+        tx.execute(update(delivery).where(_held_under(lease, DeliveryState.SENT)).values(not_before=soon))
+        return False
+    if asked < checks + len(soon_s):
         return False
     reason = "accepted, but the destination does not list it"
     if not give_up_if_old(tx, lease, reason, give_up_after_s):

@@ -60,6 +60,16 @@ def test_what_the_destination_does_not_list_after_some_questions_is_sent_again(d
     assert repeated.instance == delivery.instance
 
 
+def test_the_first_answers_do_not_count_and_the_next_question_follows_soon(database: Database, delivery):
+    with database.begin() as tx:
+        deliveries.accept(tx, delivery.lease, check_after_s=0)
+        for soon in (0, 3600):
+            (check,) = deliveries.claim_checks(tx, "pacs", 3600, 3600, str)
+            assert not deliveries.miss(tx, check.lease, 1, wait_s=0, give_up_after_s=60, soon_s=(0, soon))
+        assert deliveries.claim_checks(tx, "pacs", 0, 0, str) == []
+    assert states(database) == [DeliveryState.SENT]
+
+
 def test_a_failed_sending_waits_and_is_never_forgotten(database: Database, delivery):
     with database.begin() as tx:
         deliveries.fail(tx, delivery.lease, "no association", wait_s=3600, give_up_after_s=7200)
