@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,12 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
 
     Raises Refused NOT_DICOM where one is no DICOM file (PS3.10 7); OSError where it cannot be opened.
     """
-    return [instance.ds for instance in read_instances(paths)]
+    return list(each_header(paths))
+
+
+def each_header(paths: Sequence[Path]) -> Iterator[Dataset]:
+    """As `read_headers`, one when it is asked for."""
+    return (_read(path, number, len(paths)).ds for number, path in enumerate(paths, 1))
 
 
 def read_instances(paths: Sequence[Path]) -> list[Instance]:

@@ -6,8 +6,9 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
@@ -32,6 +33,7 @@ from dicomnode.pipeline.contract import (
     Reply,
     Request,
     Statistics,
+    Take,
     VolumeFacts,
     decode_order,
     encode,
@@ -41,6 +43,7 @@ from dicomnode.pipeline.manifest import load_manifest
 from dicomnode.pipeline.sandbox import claim_pipes, enter
 
 if TYPE_CHECKING:
+    from dicomnode.imaging.stacks import Choose, StackFacts
     from dicomnode.imaging.volume import Volume
     from dicomnode.pipeline.bundle import Answer, Bundle
 
@@ -62,6 +65,27 @@ class _Pipes:
         """Send a reply."""
         self._replies.write(encode(reply))
         self._replies.flush()
+
+
+class _Terms:
+    """What the parent makes of the headers, waited for where it is asked: the child reads them meanwhile."""
+
+    def __init__(self, pipes: _Pipes) -> None:
+        self._pipes = pipes
+
+    @cached_property
+    def take(self) -> Take | None:
+        """None where nothing comes of the request."""
+        order = _next(self._pipes)
+        if isinstance(order, Proceed) and not order.go:
+            return None
+        if not isinstance(order, Take):
+            raise ProtocolError("an order out of turn")
+        return order
+
+    def is_meant(self, facts: StackFacts) -> bool:
+        """True of the only stack, and of the one that the parent chose."""
+        return facts["count"] == 1 or (self.take is not None and self.take.stack == facts["index"])
 
 
 class _Place:
@@ -106,14 +130,22 @@ def _serve(
         place.stage = stage
         pipes.say(Progress.model_validate({"stage": stage}))
 
-    started = time.monotonic()
-    volume = _decode(request, manifest, on_stage)
+    started, terms = time.monotonic(), _Terms(pipes)
+    try:
+        volume = _decode(request.paths, manifest, on_stage, terms.is_meant)
+    except Exception:
+        # It is told when the parent listens, and only where it still wants to know.
+        if terms.take is None:
+            return
+        raise
     decoded = time.monotonic()
+    if (take := terms.take) is None:
+        return
     pipes.say(Decoded(volume=_facts(volume)))
     if not _may_proceed(pipes):
         return
     proceeded = time.monotonic()
-    priors = {prior.key: _decode(prior, manifest, on_stage) for prior in request.priors}
+    priors = {prior.key: _decode_prior(prior, manifest, on_stage) for prior in take.priors}
     decoding = decoded - started + time.monotonic() - proceeded
     bundle.spare_memory(frugal=request.frugal)
     answer = _run_upright(bundle, volume, priors, on_stage)
@@ -123,13 +155,20 @@ def _serve(
     pipes.say(done.model_copy(update={"timings": timings, "gpu_memory_mb": bundle.gpu_memory_mb}))
 
 
-def _decode(of: Request | PriorPaths, manifest: Manifest, on_stage: Callable[[str], None]) -> Volume:
+def _decode(
+    paths: Sequence[str], manifest: Manifest, on_stage: Callable[[str], None], choose: Choose | None
+) -> Volume:
     from dicomnode.imaging.inputs import read_input
 
     on_stage("decode")
-    paths, stack = [Path(path) for path in of.paths], of.stack
-    choose = (lambda facts: facts["index"] == stack) if stack else None
-    return read_input(paths, manifest.pipeline.input, choose)
+    return read_input([Path(path) for path in paths], manifest.pipeline.input, choose)
+
+
+def _decode_prior(prior: PriorPaths, manifest: Manifest, on_stage: Callable[[str], None]) -> Volume:
+    stack = prior.stack
+    return _decode(
+        prior.paths, manifest, on_stage, (lambda facts: facts["index"] == stack) if stack else None
+    )
 
 
 def _facts(volume: Volume) -> VolumeFacts:
@@ -154,10 +193,16 @@ def _run_upright(
     )
 
 
-def _may_proceed(pipes: _Pipes) -> bool:
+def _next(pipes: _Pipes) -> Order:
+    """The next order of a run; where the parent closed its end, this is the child's."""
     order = pipes.order()
     if order is None:
         os._exit(0)
+    return order
+
+
+def _may_proceed(pipes: _Pipes) -> bool:
+    order = _next(pipes)
     if not isinstance(order, Proceed):
         raise ProtocolError("an order out of turn")
     return order.go

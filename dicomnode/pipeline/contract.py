@@ -6,11 +6,13 @@
     Ready            ──────────►
                      ◄──────────  Request
     Progress         ──────────►  (any number, one a stage)
+                     ◄──────────  Take          both have read the headers by then
     Decoded          ──────────►
                      ◄──────────  Proceed
     Done             ──────────►  label map (uint8) and maps (float32) lie in the scratch folder as .npy
 
-Instead of Decoded or Done the child may say Refused or Failed.
+Instead of Decoded or Done the child may say Refused or Failed. Instead of Take the parent may say Proceed:
+nothing comes of the request then.
 """
 
 from __future__ import annotations
@@ -159,7 +161,7 @@ class Failed(_Message):
 
 
 class PriorPaths(_Message):
-    """A prior series: the name under which the bundle finds it, and the rest as of a Request."""
+    """A prior series: the name under which the bundle finds it, its instances, and its stack as of a Take."""
 
     key: Text
     paths: tuple[str, ...]
@@ -167,16 +169,22 @@ class PriorPaths(_Message):
 
 
 class Request(_Message):
-    """One run over the instances at `paths`; `stack` as `imaging.geometry.Geometry` has it.
+    """One run over the instances at `paths`, which the child begins to read.
 
     `frugal`: with as little memory as can be, for one attempt had too little of it.
     """
 
     kind: Literal["request"] = "request"
     paths: tuple[str, ...]
+    frugal: bool = False
+
+
+class Take(_Message):
+    """What the parent made of the headers: `stack` as `imaging.geometry.Geometry` has it, and the priors."""
+
+    kind: Literal["take"] = "take"
     stack: Annotated[int, Field(ge=0)] = 0
     priors: tuple[PriorPaths, ...] = ()
-    frugal: bool = False
 
 
 class Proceed(_Message):
@@ -187,7 +195,7 @@ class Proceed(_Message):
 
 
 Reply = Ready | Progress | Decoded | RefusedReply | Done | Failed
-Order = Request | Proceed
+Order = Request | Take | Proceed
 
 _REPLY: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])
 _ORDER: TypeAdapter[Order] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

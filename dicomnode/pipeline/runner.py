@@ -29,6 +29,7 @@ from dicomnode.pipeline.contract import (
     RefusedReply,
     Reply,
     Request,
+    Take,
 )
 from dicomnode.pipeline.process import ChildProcess, Deadline
 from dicomnode.pipeline.registry import InstalledPipeline, bundle_digest
@@ -82,6 +83,7 @@ class Runner:
         self._device, self._scratch, self._inputs = device, scratch.resolve(), inputs.resolve()
         self._start_limit_s, self._recycle_after = start_limit_s, recycle_after
         self._child: ChildProcess | None = None
+        self._begun: Deadline | None = None
         self._runs = 0
 
     @property
@@ -113,6 +115,37 @@ class Runner:
             self.close()
             raise
 
+    def begin_if_warm(self, paths: Sequence[Path], cancelled: Callable[[], bool], *, frugal: bool) -> None:
+        """`begin` where no model has to be loaded for what may yet be refused."""
+        if self._child is not None and self._child.alive:
+            self.begin(paths, cancelled, frugal=frugal)
+
+    def begin(
+        self, paths: Sequence[Path], cancelled: Callable[[], bool] = lambda: False, *, frugal: bool = False
+    ) -> None:
+        """Have the child read the series at `paths` while the parent reads its headers; `run` goes on.
+
+        Where nothing comes of it, `forget` it. Raises as `run`; the child is gone then.
+        """
+        self.start(cancelled)
+        deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
+        try:
+            self._warm.send(Request(paths=_resolved(paths), frugal=frugal), deadline, cancelled)
+        except BaseException:
+            self.close()
+            raise
+        self._begun = deadline
+
+    def forget(self) -> None:
+        """Nothing comes of what was begun, if anything was."""
+        if self._begun is None:
+            return
+        deadline, self._begun = self._begun, None
+        try:
+            self._warm.send(Proceed(go=False), deadline, lambda: False)
+        except RunError:
+            self.close()
+
     def run(
         self,
         paths: Sequence[Path],
@@ -125,16 +158,17 @@ class Runner:
     ) -> RunOutcome:
         """Label the series at `paths`, whose grid by its headers is `geometry`, beside its `priors`.
 
-        `suits` sees the facts of the decoded volume and may raise Refused. `frugal`: an attempt before this
-        one had too little memory.
+        What was begun is gone on with. `suits` sees the facts of the decoded volume and may raise Refused.
+        `frugal`: an attempt before this one had too little memory.
 
         Raises Refused, RunTimedOut, RunCrashed, RunFailed, RunOutOfMemory, TooManyProcesses, RunCancelled;
         GateFailed where the answer is not on the grid of the input or holds labels that the manifest does not
         name. After all of these but Refused the child is gone, and the next run starts another.
         """
-        self.start(cancelled)
+        if self._begun is None:
+            self.begin(paths, cancelled, frugal=frugal)
         try:
-            outcome = self._run(_request(paths, geometry, priors, frugal=frugal), geometry, cancelled, suits)
+            outcome = self._run(_take(geometry, priors), geometry, cancelled, suits)
         except Refused:
             self._count()
             raise
@@ -147,6 +181,7 @@ class Runner:
     def close(self) -> None:
         """End the child and all that it started."""
         child, self._child = self._child, None
+        self._begun = None
         if child is not None:
             child.end(grace_s=0.0)
         shutil.rmtree(self._own, ignore_errors=True)
@@ -177,14 +212,13 @@ class Runner:
 
     def _run(
         self,
-        request: Request,
+        take: Take,
         geometry: Geometry,
         cancelled: Callable[[], bool],
         suits: Callable[[VolumeFacts], None] | None,
     ) -> RunOutcome:
-        deadline = Deadline(self.pipeline.manifest.pipeline.time_limit_s)
-        child = self._warm
-        child.send(request, deadline, cancelled)
+        deadline, child = self._deadline(), self._warm
+        child.send(take, deadline, cancelled)
         decoded = self._await(deadline, cancelled)
         if not isinstance(decoded, Decoded):
             raise RunFailed("ProtocolError", "decode")
@@ -203,6 +237,13 @@ class Runner:
         findings = checked_findings(done, self._own, geometry, self.pipeline.manifest)
         timings = {str(stage): seconds for stage, seconds in done.timings.items()}
         return RunOutcome(findings, timings, facts, Peak(child.peak_mb, done.gpu_memory_mb))
+
+    def _deadline(self) -> Deadline:
+        """That of what was begun, which is taken up now."""
+        deadline, self._begun = self._begun, None
+        if deadline is None:
+            raise RunFailed("RuntimeError", "start")
+        return deadline
 
     @property
     def _warm(self) -> ChildProcess:
@@ -236,17 +277,9 @@ def _failure(failed: Failed, why: str = "") -> RunError:
     return RunFailed(failed.error, failed.where, why)
 
 
-def _request(
-    paths: Sequence[Path], geometry: Geometry, priors: Sequence[PriorInput], *, frugal: bool
-) -> Request:
-    return Request(
-        paths=_resolved(paths),
-        stack=geometry.stack,
-        priors=tuple(
-            PriorPaths(key=prior.key, paths=_resolved(prior.paths), stack=prior.stack) for prior in priors
-        ),
-        frugal=frugal,
-    )
+def _take(geometry: Geometry, priors: Sequence[PriorInput]) -> Take:
+    given = (PriorPaths(key=each.key, paths=_resolved(each.paths), stack=each.stack) for each in priors)
+    return Take(stack=geometry.stack, priors=tuple(given))
 
 
 def _resolved(paths: Sequence[Path]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from dicomnode.errors import Refused
 from dicomnode.imaging.facts import series_facts, volume_facts
 from dicomnode.imaging.findings import Findings
-from dicomnode.imaging.headers import read_headers
+from dicomnode.imaging.geometry import Geometry
+from dicomnode.imaging.headers import each_header
 from dicomnode.imaging.inputs import input_geometry
 from dicomnode.imaging.stacks import Choose, stack_facts
 from dicomnode.model.manifest import Condition, Manifest
@@ -26,7 +27,7 @@ from dicomnode.results.encode import encode_results
 from dicomnode.results.provenance import Provenance
 from dicomnode.rules.rule import Facts, Rule
 from dicomnode.services.outbox import Forms
-from dicomnode.services.prior_inputs import NO_PRIORS, GivenPriors, use_priors
+from dicomnode.services.prior_inputs import NO_PRIORS, GivenPriors, UsedPriors, use_priors
 from dicomnode.services.succession import predecessor_of, withdraw
 
 
@@ -38,6 +39,21 @@ class Inference:
     findings: Findings
     timings: Mapping[str, float]
     peak: Peak
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What the headers of a series that suits tell; `from_pixels` are the conditions that need its pixels."""
+
+    geometry: Geometry
+    ordered: tuple[Dataset, ...]
+    facts: Mapping[str, Mapping[str, object]]
+    from_pixels: Sequence[Compiled]
+    priors: UsedPriors
+
+    def suits(self, volume: Mapping[str, object]) -> None:
+        """Raises Refused."""
+        _require(self.from_pixels, {**self.facts, "volume": volume})
 
 
 def infer(
@@ -60,29 +76,17 @@ def infer(
     Raises Refused where they do not suit the pipeline or its answer is not plausible, RunError where
     the run failed, GateFailed where an encoded result is not what was computed.
     """
-    headers = read_headers(paths)
-    of_series, from_geometry, from_pixels = _by_what_they_ask(pipeline.manifest.require)
     try:
-        geometry, ordered = input_geometry(
-            headers, pipeline.manifest.pipeline.input, _choose(pipeline.manifest)
+        looked = _look(
+            paths, pipeline.manifest, given, lambda: runner.begin_if_warm(paths, cancelled, frugal=frugal)
         )
-    except Refused:
-        # That a chest radiograph is no MR tells more than that it has no slices.
-        _require(of_series, {"series": series_facts(headers[0], len(headers))})
-        raise
-    facts: dict[str, Mapping[str, object]] = {
-        "series": series_facts(_instance_of(ordered[0], headers), len(headers)),
-        "stack": stack_facts(ordered),
-        "volume": volume_facts(geometry),
-    }
-    _require([*of_series, *from_geometry], facts)
-    priors = use_priors(pipeline.manifest, given, ordered[0], _choose(pipeline.manifest))
-    provenance = provenance.beside(priors.notes, priors.references)
-
-    def suits(volume: Mapping[str, object]) -> None:
-        _require(from_pixels, {**facts, "volume": volume})
-
-    outcome = runner.run(paths, geometry, cancelled, suits, priors.inputs, frugal=frugal)
+        outcome = runner.run(
+            paths, looked.geometry, cancelled, looked.suits, looked.priors.inputs, frugal=frugal
+        )
+    finally:
+        runner.forget()
+    ordered, facts = looked.ordered, looked.facts
+    provenance = provenance.beside(looked.priors.notes, looked.priors.references)
     _require(
         _compiled(pipeline.manifest.plausible),
         {**facts, "volume": outcome.volume_facts, **_answer(outcome.findings)},
@@ -102,6 +106,34 @@ def infer(
         validation.finish()
     timings = {**outcome.timings, "encode": time.monotonic() - started}
     return Inference(forms, outcome.findings, timings, outcome.peak)
+
+
+def _look(
+    paths: Sequence[Path], manifest: Manifest, given: GivenPriors, begin: Callable[[], None]
+) -> _Looked:
+    """Whether the series suits, by its headers. Raises Refused.
+
+    `begin` is called once the first of them does: the pixels can be read while the others are.
+    """
+    of_series, from_geometry, from_pixels = _by_what_they_ask(manifest.require)
+    reading, choose = each_header(paths), _choose(manifest)
+    headers = [next(reading)]
+    if _suits(of_series, {"series": series_facts(headers[0], len(paths))}):
+        begin()
+    headers += reading
+    try:
+        geometry, ordered = input_geometry(headers, manifest.pipeline.input, choose)
+    except Refused:
+        # That a chest radiograph is no MR tells more than that it has no slices.
+        _require(of_series, {"series": series_facts(headers[0], len(headers))})
+        raise
+    facts: dict[str, Mapping[str, object]] = {
+        "series": series_facts(_instance_of(ordered[0], headers), len(headers)),
+        "stack": stack_facts(ordered),
+        "volume": volume_facts(geometry),
+    }
+    _require([*of_series, *from_geometry], facts)
+    return _Looked(geometry, ordered, facts, from_pixels, use_priors(manifest, given, ordered[0], choose))
 
 
 def _instance_of(plane: Dataset, headers: Sequence[Dataset]) -> Dataset:
@@ -136,6 +168,10 @@ def _by_what_they_ask(
 
 def _compiled(conditions: Sequence[Condition]) -> list[Compiled]:
     return [(condition, Rule(condition.when)) for condition in conditions]
+
+
+def _suits(conditions: Sequence[Compiled], facts: Facts) -> bool:
+    return all(rule.matches(facts) for _, rule in conditions)
 
 
 def _require(conditions: Sequence[Compiled], facts: Facts) -> None:

@@ -61,6 +61,9 @@ class PriorService:
 
     def tick(self, stopped: Callable[[], bool] = lambda: False) -> int:
         """Go on with one search; returns how many that were."""
+        with self._database.read() as tx:
+            if not priors.any_due(tx):
+                return 0
         with self._database.begin() as tx:
             search = priors.claim(tx, LEASE_S, self._limit_s)
         if search is None:

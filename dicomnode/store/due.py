@@ -17,6 +17,7 @@ from sqlalchemy import (
     exists,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -26,14 +27,25 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from dicomnode.model.job import JobEvent, JobState
 from dicomnode.model.queue import PauseKind
 from dicomnode.store.clock import Elapsed, Now
-from dicomnode.store.schema import JOB_WAITS, Instant, bundle, job, job_event, pause, series, study, worker
+from dicomnode.store.schema import (
+    JOB_WAITS,
+    Instant,
+    bundle,
+    job,
+    job_event,
+    pause,
+    series,
+    stated,
+    study,
+    worker,
+)
 
 LANES = (PauseKind.PIPELINE, PauseKind.ROUTE)
 
 
 def paused(kind: PauseKind) -> Select[tuple[str]]:
     """The names that are paused of a kind."""
-    return select(pause.c.name).where(pause.c.kind == literal(kind, literal_execute=True))
+    return select(pause.c.name).where(pause.c.kind == stated(kind))
 
 
 def _of_bundle(megabytes: Any) -> ColumnElement[int]:
@@ -57,7 +69,7 @@ _DUE = (
         bindparam("owner", type_=Text).not_in(paused(PauseKind.WORKER)),
     )
     .order_by(job.c.urgent_at, job.c.id)
-    .limit(literal(1, literal_execute=True))
+    .limit(literal_column("1"))
 )
 _WITHIN = [job.c[kind.value].not_in(bindparam(f"spent_{kind}", expanding=True)) for kind in LANES]
 _SIZED = [bindparam("most_host_mb") >= HOST_MB, bindparam("most_device_mb") >= DEVICE_MB]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Text, and_, bindparam, insert, literal, select, update
+from sqlalchemy import Select, Text, and_, bindparam, insert, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from dicomnode.errors import LeaseLost
@@ -27,7 +27,7 @@ _LEAVE = (
     .where(
         job.c.id == bindparam("of_id"),
         job.c.fence == bindparam("of_fence"),
-        job.c.state == literal(JobState.LEASED, literal_execute=True),
+        JOB_RUNS,
     )
     .values(state=bindparam("left_as"), lease_owner=None, lease_expires_at=None, updated_at=Now())
 )

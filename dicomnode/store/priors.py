@@ -50,6 +50,12 @@ def sought(tx: Transaction, job_id: int) -> list[str]:
     return list(tx.execute(rows.order_by(prior.c.id)).scalars())
 
 
+def any_due(tx: Transaction) -> bool:
+    """True where a search can be taken up; locks nothing."""
+    due = _searches().where(prior.c.not_before <= Now()).with_only_columns(prior.c.id)
+    return tx.execute(due.limit(1)).first() is not None
+
+
 def claim(tx: Transaction, lease_s: float, limit_s: float) -> Search | None:
     """Take up the search that is due and the oldest; nobody else does within `lease_s`."""
     found = _searches().where(prior.c.not_before <= Now()).order_by(prior.c.not_before)

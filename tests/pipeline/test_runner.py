@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import generate_uid
 
 from dicomnode.errors import (
     GateFailed,
@@ -51,6 +53,33 @@ def test_labels_come_back_on_the_grid_of_their_input_in_every_orientation(runner
         assert outcome.volume_facts["maximum"] == frames.max()
         assert set(outcome.timings) == {"decode", "preprocess", "forward", "postprocess", "measure"}
     assert len(pids) == 1
+
+
+def test_what_is_begun_goes_on_with_the_run_and_what_is_forgotten_leaves_no_trace(
+    runner_of, series, tmp_path
+):
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(b"no DICOM")
+    other, frames = write_noise(tmp_path / "other", ORIENTATIONS["sagittal"], (6, 9, 8))
+    first_echo = mr_headers()
+    second_echo = copy.deepcopy(first_echo)
+    for ds in second_echo:
+        ds.SOPInstanceUID, ds.EchoTime = generate_uid(), "92"
+    several = write_series([*first_echo, *second_echo], np.zeros((10, 12, 10), np.uint16), tmp_path)
+    runner = runner_of()
+    expected = run(runner, series).findings
+    first = runner.pid
+    for paths in ([broken], series, several):
+        runner.begin(paths)
+        runner.forget()
+    runner.forget()
+    runner.begin(other)
+    np.testing.assert_array_equal(run(runner, other).findings.labels, frames > 500)
+    runner.begin([broken])
+    with pytest.raises(Refused, match="no DICOM file"):
+        run(runner, series)
+    np.testing.assert_array_equal(run(runner, series).findings.labels, expected.labels)
+    assert runner.pid == first
 
 
 @pytest.mark.parametrize(
