@@ -16,6 +16,7 @@ import main_job
 import reading
 import result_latency
 import segmentation
+import throughput
 import waking
 import web_reading
 import web_storing
@@ -31,6 +32,7 @@ BENCHMARKS = (
     reading.measure,
     result_latency.measure,
     segmentation.measure,
+    throughput.measure,
     waking.measure,
     web_reading.measure,
     web_storing.measure,

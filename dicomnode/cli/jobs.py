@@ -27,7 +27,19 @@ from dicomnode.services import administration
 app = typer.Typer(help="Jobs: one pipeline on one series.", no_args_is_help=True)
 
 _COLUMNS = (
-    *("ID", "state", "place", "expected", "pipeline", "version", "gen.", "attempt", "reason", "updated"),
+    *(
+        "ID",
+        "state",
+        "priority",
+        "place",
+        "expected",
+        "pipeline",
+        "version",
+        "gen.",
+        "attempt",
+        "reason",
+        "updated",
+    ),
     "SeriesInstanceUID",
 )
 JobId = Annotated[int, typer.Argument(metavar="ID", help="The job's number, from `jobs list`.")]
@@ -64,6 +76,7 @@ def _row(job: Job, place: Place | None) -> tuple[object, ...]:
     return (
         job.id,
         job.state,
+        job.priority,
         None if place is None else place.place,
         expected(place),
         job.pipeline if job.shadow_of is None else f"{job.pipeline}, shadow of {job.shadow_of}",
@@ -144,6 +157,15 @@ def rerun(job_id: JobId, config: ConfigOption = DEFAULT_CONFIG) -> None:
     registry = open_registry(load_config(config))
     again = administration.rerun_job(stores_of(config).database, registry, job_id, actor())
     typer.echo(f"job {again} does the work of job {job_id} once more")
+
+
+@app.command()
+def hold(
+    job_id: JobId, reason: Reason = "held by the administrator", config: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """Keep a job from running until it is released; one that runs is cut."""
+    administration.hold_job(stores_of(config).database, job_id, reason, actor())
+    typer.echo(f"job {job_id} is held")
 
 
 @app.command()

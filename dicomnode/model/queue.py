@@ -88,7 +88,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A job that waits or runs; `since` is when it was claimed, `not_before` when it may be."""
+    """A job that waits or runs; `since` is when it was claimed, `not_before` when it may be.
+
+    `slot_stays`: False for one that runs where nothing further is begun, as its worker is drained or lost.
+    """
 
     id: int
     pipeline: str
@@ -96,6 +99,7 @@ class Queued:
     running: bool
     since: datetime
     not_before: datetime
+    slot_stays: bool = True
 
     @property
     def lanes(self) -> tuple[Lane, Lane]:
@@ -146,7 +150,7 @@ class _Clock:
     blocked: str = ""
 
     def __post_init__(self) -> None:
-        running = sum(job.running for job in self.facts.jobs)
+        running = sum(job.running and job.slot_stays for job in self.facts.jobs)
         self.free = [self.facts.now] * max(0, self.facts.slots - running)
         if not self.facts.slots:
             self.blocked = "no worker takes jobs"
@@ -181,7 +185,8 @@ class _Clock:
         return Place(number, end, "")
 
     def _occupy(self, job: Queued, end: datetime) -> None:
-        heappush(self.free, end)
+        if job.slot_stays:
+            heappush(self.free, end)
         for lane in job.lanes:
             heappush(self.ends.setdefault(lane, []), end)
 

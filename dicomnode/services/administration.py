@@ -77,6 +77,13 @@ def release_job(database: Database, job_id: int, actor: str) -> None:
         audit.record(tx, "job_released", {"job": job_id, "actor": actor})
 
 
+def hold_job(database: Database, job_id: int, reason: str, actor: str) -> None:
+    """It waits until it is released; a run of it is cut. Raises NotFound, IllegalTransition."""
+    with database.begin() as tx:
+        jobs.hold(tx, job_id, reason, actor)
+        audit.record(tx, "job_held", {"job": job_id, "reason": reason, "actor": actor})
+
+
 def cancel_job(database: Database, job_id: int, reason: str, actor: str) -> None:
     """Raises NotFound, IllegalTransition."""
     with database.begin() as tx:

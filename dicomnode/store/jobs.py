@@ -153,6 +153,11 @@ def release(tx: Transaction, job_id: int, actor: str | None = None) -> None:
     move(tx, row, JobEvent.RELEASE, actor=actor, **free)
 
 
+def hold(tx: Transaction, job_id: int, reason: str, actor: str | None = None) -> None:
+    """An administrator looks at something first; a run is cut. Raises NotFound, IllegalTransition."""
+    _set_aside(tx, locked(tx, job_id), reason, actor)
+
+
 def note_rerun(tx: Transaction, job_id: int, again: int, actor: str | None = None) -> None:
     """An administrator has the same done once more, by job `again`. Raises NotFound, IllegalTransition."""
     move(tx, locked(tx, job_id), JobEvent.RERUN, detail=f"job {again}", actor=actor)
@@ -171,17 +176,23 @@ def hold_study(tx: Transaction, StudyInstanceUID: str, reason: str) -> list[int]
         .with_for_update(of=job)
     ).all()
     for row in rows:
-        move(
-            tx,
-            row,
-            JobEvent.HOLD,
-            detail=reason,
-            fence=row.fence + 1,
-            lease_owner=None,
-            lease_expires_at=None,
-            reason=reason,
-        )
+        _set_aside(tx, row, reason)
     return [row.id for row in rows]
+
+
+def _set_aside(tx: Transaction, row: Any, reason: str, actor: str | None = None) -> None:
+    move(
+        tx,
+        row,
+        JobEvent.HOLD,
+        detail=reason,
+        actor=actor,
+        fence=row.fence + 1,
+        lease_owner=None,
+        lease_expires_at=None,
+        reason_code=None,
+        reason=reason,
+    )
 
 
 def await_priors(tx: Transaction, job_id: int, reason: str) -> None:

@@ -69,11 +69,12 @@ def used_s(tx: Transaction, lane: Lane) -> float:
 
 def facts(tx: Transaction, limits: Sequence[Limit]) -> QueueFacts:
     """All that a forecast rests on."""
-    jobs = [*_jobs(tx, running=True), *_jobs(tx, running=False)]
+    taking = {each.name for each in workers.find(tx) if not each.draining}
+    jobs = [*_running_jobs(tx, taking), *_waiting_jobs(tx)]
     return QueueFacts(
         now=read_clock(tx),
         jobs=jobs,
-        slots=sum(not each.draining for each in workers.find(tx)),
+        slots=len(taking),
         run_s=_run_s(tx, {each.pipeline for each in jobs}),
         paused=frozenset((each.kind, each.name) for each in pauses.find(tx)),
         exhausted=_exhausted(tx, [limit for limit in limits if limit.seconds_an_hour is not None]),
@@ -81,13 +82,27 @@ def facts(tx: Transaction, limits: Sequence[Limit]) -> QueueFacts:
     )
 
 
-def _jobs(tx: Transaction, *, running: bool) -> list[Queued]:
-    rows = tx.execute(
-        select(job.c.id, job.c.pipeline, job.c.route, job.c.updated_at, job.c.not_before)
-        .where(JOB_RUNS if running else JOB_WAITS)
-        .order_by(job.c.urgent_at, job.c.id)
-    )
-    return [Queued(row.id, row.pipeline, row.route, running, row.updated_at, row.not_before) for row in rows]
+_QUEUED = (job.c.id, job.c.pipeline, job.c.route, job.c.updated_at, job.c.not_before)
+
+
+def _running_jobs(tx: Transaction, taking: Collection[str]) -> list[Queued]:
+    """The jobs that run; the slots of the workers `taking` others get another one after it."""
+    rows = tx.execute(select(*_QUEUED, job.c.lease_owner).where(JOB_RUNS).order_by(job.c.urgent_at, job.c.id))
+    return [
+        Queued(
+            *row[:3],
+            running=True,
+            since=row.updated_at,
+            not_before=row.not_before,
+            slot_stays=row.lease_owner in taking,
+        )
+        for row in rows
+    ]
+
+
+def _waiting_jobs(tx: Transaction) -> list[Queued]:
+    rows = tx.execute(select(*_QUEUED).where(JOB_WAITS).order_by(job.c.urgent_at, job.c.id))
+    return [Queued(*row[:3], running=False, since=row.updated_at, not_before=row.not_before) for row in rows]
 
 
 def _run_s(tx: Transaction, pipelines: Collection[str]) -> dict[str, float]:

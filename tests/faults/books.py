@@ -1,32 +1,33 @@
-"""A scanner, a node and an archive that write down what was said; and the check of the books afterwards."""
+"""A scanner, a node and an archive that write down what was said; and when their books are checked."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import random
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from ipaddress import ip_network
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pydicom
-from sqlalchemy import select
 
-from dicomnode.config import load_config
+from dicomnode.config import Config, load_config
 from dicomnode.dimse.find import find
 from dicomnode.dimse.receiver import AcceptRule, Receiver, ReceiverSettings
 from dicomnode.dimse.storage import storage
 from dicomnode.errors import DimseError
-from dicomnode.installation import Stores, open_stores
+from dicomnode.installation import Stores, open_objects, open_stores
 from dicomnode.model.instance import Received
 from dicomnode.services.find import Finder
 from dicomnode.services.ingest import Ingest
 from dicomnode.store.part10 import file_head
-from dicomnode.store.schema import job, job_event, result
+from tests.faults.auditing import DELIVERED, ENDED, mistakes, unfinished
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
 from tests.harness.toy_pipeline import write_toy_pipeline
@@ -37,11 +38,12 @@ FIRST_SEED = int(os.environ.get("FAULT_SEED", "0"))
 SEEDS = range(FIRST_SEED, FIRST_SEED + max(1, ROUNDS // 10))
 """Random faults that take a node of their own are played with these: `make faults ROUNDS=n SEED=s`."""
 
-ENDED = frozenset({"done", "cancelled", "refused"})
+ROUTE = "toy"
+"""The only route of these nodes: every series that is complete is for it."""
 
 
 class Archive:
-    """Our own receiver and catalog in this process, with a log of what was answered."""
+    """Our own receiver and catalog in this process, with a log of what was offered to it."""
 
     def __init__(self, folder: Path, pipelines: Path) -> None:
         folder.mkdir()
@@ -58,8 +60,9 @@ class Archive:
         )
 
     def _store(self, received: Received) -> None:
-        self._ingest.store(received)
+        # First, for what has another content than before is refused, and has to be found all the same.
         self.received[received.SOPInstanceUID].append(hashlib.sha256(received.data).hexdigest())
+        self._ingest.store(received)
 
 
 class Scene:
@@ -103,7 +106,7 @@ class Scene:
         was there before may have been too little for the pipeline.
         """
         status = self.node.status()
-        if not set(status["jobs"]) <= ENDED or not set(status["deliveries"]) <= {"confirmed", "superseded"}:
+        if not set(status["jobs"]) <= ENDED or not set(status["deliveries"]) <= DELIVERED:
             return False
         last = self._last_job(status)
         return last is not None and last["state"] == "done" and bool(status["deliveries"])
@@ -126,34 +129,41 @@ class Scene:
             int(e["pid"]) for e in reversed(self.events("process.started")) if e["process"] == process
         )
 
-    def check_books(self) -> None:
-        """What was acknowledged is there byte for byte; one job; each result archived with one content."""
+    @contextmanager
+    def nobody_writes(self) -> Iterator[None]:
+        """No process of a node on SQLite is within a transaction that writes while the block runs."""
         stores = open_stores(load_config(self.node.config, self._environment))
-        try:
-            self._check_instances(stores)
-            check_none_leased(stores)
-            check_fences(stores)
-        finally:
-            stores.database.close()
-        assert not list((self.node.folder / "data" / "scratch").glob("*/*/labels.npy"))
+        with closing(stores.database), stores.database.begin():
+            yield
 
-    def _check_instances(self, stores: Stores) -> None:
+    def check_books(self) -> None:
+        """Nothing is wrong, nothing goes on, and the archive has what the last job made; no result thrice."""
+        with stores_as_left(load_config(self.node.config, self._environment)) as stores:
+            told = dict(map(named_digest, self.acknowledged))
+            wrong = [*mistakes(stores, told, self._archive.received, [ROUTE]), *unfinished(stores)]
+        assert not wrong, wrong
         status = self.node.status()
         (study,) = status["list"]
         (series,) = study["series"]
-        assert series["instance_count"] == len(self.files) >= len(self.acknowledged)
-        for file in self.files:
-            assert stores.objects.intact(stored_digest(file)), file
-        by_generation = [each["generation"] for each in series["jobs"]]
-        assert len(by_generation) == len(set(by_generation))
+        assert series["instance_count"] == len(self.files) == len(self.acknowledged)
         last = self._last_job(status)
         assert last is not None
-        with stores.database.read() as tx:
-            made = set(tx.execute(select(result.c.SOPInstanceUID)).scalars())
-        assert {each["SOPInstanceUID"] for each in last["results"]} <= set(self._archive.received) <= made
-        for digests in self._archive.received.values():
-            assert len(set(digests)) == 1
-            assert len(digests) <= 2
+        assert {each["SOPInstanceUID"] for each in last["results"]} <= set(self._archive.received)
+        assert max(map(len, self._archive.received.values())) <= 2
+        assert not list((self.node.folder / "data" / "scratch").glob("*/*/labels.npy"))
+
+
+@contextmanager
+def stores_as_left(config: Config) -> Iterator[Stores]:
+    """The rows and objects of a node; of those on S3, no copy of this machine stands for what S3 lost."""
+    stores = open_stores(config)
+    try:
+        with tempfile.TemporaryDirectory() as empty:
+            elsewhere = config.node.model_copy(update={"data": Path(empty)})
+            as_left = open_objects(config.model_copy(update={"node": elsewhere}))
+            yield replace(stores, objects=as_left) if config.objects.url else stores
+    finally:
+        stores.database.close()
 
 
 def node_for(folder: Path, archive: Archive, pipelines: Path, environment: Mapping[str, str]) -> RunningNode:
@@ -163,7 +173,7 @@ def node_for(folder: Path, archive: Archive, pipelines: Path, environment: Mappi
 name = "archive"
 dimse = {{ ae_title = "ARCHIVE", host = "127.0.0.1", port = {archive.receiver.port} }}
 [[route]]
-name = "toy"
+name = "{ROUTE}"
 when = 'series.modality == "MR"'
 pipeline = "toy"
 send_to = ["archive"]
@@ -172,24 +182,6 @@ send_to = ["archive"]
     return RunningNode(
         folder / "node", pipelines=pipelines, routes=routes, quiet_s=1.5, environment=environment
     )
-
-
-def check_none_leased(stores: Stores) -> None:
-    """No job is held by anybody."""
-    with stores.database.read() as tx:
-        assert not tx.execute(select(job.c.id).where(job.c.state == "leased")).all()
-
-
-def check_fences(stores: Stores) -> None:
-    """Each job ended once, and whoever wrote held the youngest fence."""
-    with stores.database.read() as tx:
-        events = tx.execute(select(job_event).order_by(job_event.c.id)).all()
-    by_job = defaultdict(list)
-    for event in events:
-        by_job[event.job_id].append(event)
-    for each in by_job.values():
-        assert [event.event for event in each].count("finish") <= 1
-        assert all(earlier.fence <= later.fence for earlier, later in pairwise(each))
 
 
 def processes(node: RunningNode) -> list[psutil.Process]:
@@ -212,10 +204,15 @@ def archive_in(folder: Path) -> Iterator[Archive]:
     archive.stores.database.close()
 
 
-def stored_digest(file: Path) -> str:
-    """The digest under which the node keeps the data set of a file."""
+def named_digest(file: Path) -> tuple[str, str]:
+    """The SOPInstanceUID of a file, and the digest under which the node keeps it."""
     raw = file.read_bytes()
     ds = pydicom.dcmread(file, stop_before_pixels=True)
     start = 144 + ds.file_meta.FileMetaInformationGroupLength
     head = file_head(ds.SOPClassUID, ds.SOPInstanceUID, ds.file_meta.TransferSyntaxUID)
-    return hashlib.sha256(head + raw[start:]).hexdigest()
+    return ds.SOPInstanceUID, hashlib.sha256(head + raw[start:]).hexdigest()
+
+
+def stored_digest(file: Path) -> str:
+    """The digest under which the node keeps the data set of a file."""
+    return named_digest(file)[1]

@@ -6,8 +6,8 @@ import contextlib
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import cycle
 from pathlib import Path
 
@@ -18,20 +18,12 @@ from sqlalchemy import func, select
 from dicomnode.config import load_config
 from dicomnode.dicomweb.client import WebClient, http_client
 from dicomnode.errors import DicomnodeError
-from dicomnode.installation import Stores, open_stores
+from dicomnode.installation import Stores
 from dicomnode.model.peer import Peer
 from dicomnode.model.result import OutgoingInstance
-from dicomnode.store.schema import completion, delivery, instance, job, result, series
-from tests.faults.books import (
-    ENDED,
-    Archive,
-    check_fences,
-    check_none_leased,
-    moments,
-    node_for,
-    processes,
-    stored_digest,
-)
+from dicomnode.store.schema import job, result, series
+from tests.faults.auditing import mistakes, unfinished
+from tests.faults.books import ROUTE, Archive, moments, named_digest, node_for, processes, stores_as_left
 from tests.harness.heads import small_series, write_series
 from tests.harness.nodes import RunningNode, send_files, wait_for
 from tests.peers import free_port
@@ -96,7 +88,7 @@ class Siege:
         self._scanners = (Scanner(self._by_dimse), Scanner(self._by_stow))
         self._turn = cycle(self._scanners)
         self._sent: list[Files] = []
-        self._digests: dict[Path, str] = {}
+        self._digests: dict[Path, tuple[str, str]] = {}
         self.killed: Counter[str] = Counter()
 
     def close(self) -> None:
@@ -109,7 +101,7 @@ class Siege:
     def send_one(self) -> None:
         """One more series, by C-STORE and by STOW-RS in turns; it arrives when the node takes it."""
         files = tuple(write_series(self._folder / "series" / str(len(self._sent)), small_series()))
-        self._digests |= {file: stored_digest(file) for file in files}
+        self._digests |= {file: named_digest(file) for file in files}
         self._sent.append(files)
         next(self._turn).give(files)
 
@@ -150,7 +142,6 @@ class Siege:
         with self._stores() as stores:
             wait_for("every instance to be acknowledged", self._all_acknowledged, SETTLED_S)
             self._wait_for_the_end(stores)
-            check_none_leased(stores)
             with stores.database.read() as tx:
                 last = select(result.c.SOPInstanceUID).join_from(result, job, job.c.id == result.c.job_id)
                 of_series = (job.c.series_id == series.c.id) & (job.c.generation == series.c.generation)
@@ -159,27 +150,14 @@ class Siege:
 
     def check_books(self) -> None:
         """What was acknowledged is there byte for byte; one job each; one content of each result."""
-        acknowledged = set().union(*(set(scanner.acknowledged) for scanner in self._scanners))
+        files = set().union(*(set(scanner.acknowledged) for scanner in self._scanners))
         with self._stores() as stores:
-            check_fences(stores)
-            for file in acknowledged:
-                assert stores.objects.intact(self._digests[file]), file
-            with stores.database.read() as tx:
-                known = set(tx.execute(select(instance.c.sha256)).scalars())
-                made = set(tx.execute(select(result.c.SOPInstanceUID)).scalars())
-                keys = tx.execute(select(job.c.series_id, job.c.generation, job.c.route)).all()
-        assert {self._digests[file] for file in acknowledged} <= known
-        assert len(keys) == len(set(keys))
-        assert set(self._archive.received) <= made
-        assert all(len(set(digests)) == 1 for digests in self._archive.received.values())
+            acknowledged = dict(self._digests[file] for file in files)
+            wrong = mistakes(stores, acknowledged, self._archive.received, [ROUTE])
+        assert not wrong, wrong
 
-    @contextmanager
-    def _stores(self) -> Iterator[Stores]:
-        stores = open_stores(load_config(self.node.config, self._environment))
-        try:
-            yield stores
-        finally:
-            stores.database.close()
+    def _stores(self) -> AbstractContextManager[Stores]:
+        return stores_as_left(load_config(self.node.config, self._environment))
 
     def _wait_for_the_end(self, stores: Stores) -> None:
         try:
@@ -193,9 +171,6 @@ class Siege:
     def _unsettled(self, stores: Stores) -> list[str]:
         """What has not come to its end yet."""
         with stores.database.read() as tx:
-            jobs = tx.execute(select(job.c.state, func.count()).group_by(job.c.state)).all()
-            states = tx.execute(select(delivery.c.state, func.count()).group_by(delivery.c.state)).all()
-            unrouted = tx.execute(select(completion.c.id).where(completion.c.routed_at.is_(None))).all()
             last = (
                 select(job.c.id)
                 .where(job.c.series_id == series.c.id, job.c.generation == series.c.generation)
@@ -205,12 +180,8 @@ class Siege:
             whole = tx.execute(
                 select(func.count()).where(last, series.c.instance_count == len(self._sent[0]))
             ).scalar_one()
-        return [
-            *(f"{count} jobs {state}" for state, count in jobs if state not in ENDED),
-            *(f"{count} deliveries {state}" for state, count in states if state not in _DELIVERED),
-            *(f"completion {row.id} not routed" for row in unrouted),
-            *([] if whole == len(self._sent) else [f"{whole} of {len(self._sent)} series done"]),
-        ]
+        undone = len(self._sent) - whole
+        return [*unfinished(stores), *([f"{undone} series without a job that is done"] if undone else [])]
 
     def _kill_one(self, where: float) -> str:
         """Kill one of the processes that are there; what it was."""
@@ -249,9 +220,6 @@ class Siege:
                 lambda: False,
             )
         return outcomes
-
-
-_DELIVERED = frozenset({"confirmed", "superseded"})
 
 
 def _outgoing(file: Path) -> OutgoingInstance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -50,6 +51,11 @@ def test_the_place_of_what_waits_begins_with_one_and_what_runs_has_none():
 def test_several_slots_share_the_work():
     jobs = [queued(1, running_s=50), queued(2), queued(3), queued(4)]
     assert expected_s(jobs, slots=2) == {1: 10, 2: 60, 3: 70, 4: 120}
+
+
+def test_the_slot_of_a_worker_that_is_drained_takes_nothing_more_and_keeps_no_other_busy():
+    running = replace(queued(1, running_s=0), slot_stays=False)
+    assert expected_s([running, queued(2), queued(3)]) == {1: 60, 2: 60, 3: 120}
 
 
 def test_what_runs_for_longer_than_usual_is_expected_at_any_moment():

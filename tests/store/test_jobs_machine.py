@@ -258,12 +258,13 @@ class JobTable(RuleBasedStateMachine):
 
     # What an administrator, or a conflict, does to a job
 
-    @rule(how=st.sampled_from(["cancel", "retry", "release", "rerun"]), data=st.data())
+    @rule(how=st.sampled_from(["hold", "cancel", "retry", "release", "rerun"]), data=st.data())
     def order(self, how: str, data: st.DataObject) -> None:
         if not self.model:
             return
         each, event = self.model[data.draw(st.sampled_from(sorted(self.model)))], JobEvent(how)
         orders: dict[str, Callable[[Any], None]] = {
+            "hold": lambda tx: jobs.hold(tx, each.id, "look first", "jane"),
             "cancel": lambda tx: jobs.cancel(tx, each.id, "not needed", "jane"),
             "retry": lambda tx: jobs.retry(tx, each.id, "2", "d2", "jane"),
             "release": lambda tx: jobs.release(tx, each.id, "jane"),
@@ -275,7 +276,7 @@ class JobTable(RuleBasedStateMachine):
             return
         with self.database.begin() as tx:
             orders[how](tx)
-        self._goes(each, event, fence=int(how == "cancel"))
+        self._goes(each, event, fence=int(how in ("hold", "cancel")))
         if how == "retry":
             each.attempt, each.resting = 0, False
         if how in ("retry", "release"):
