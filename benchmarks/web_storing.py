@@ -140,7 +140,7 @@ def _serve(folder: Path) -> None:
     database.upgrade()
     ingest = Ingest(database, ObjectStore(folder, 0))
     settings = WebSettings(BASE, (Admission("*", ip_network("127.0.0.0/8")),))
-    server = WebServer(create_app(settings, stow.routes(ingest, "DICOMNODE", BASE)), "127.0.0.1", 0)
+    server = WebServer(create_app(settings, stow.routes(ingest, "DICOMNODE")), "127.0.0.1", 0)
     server.start()
     print(server.port, flush=True)
     threading.Event().wait()

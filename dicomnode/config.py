@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -261,6 +262,7 @@ class WebSection(_Section):
     accept: tuple[AcceptEntry, ...] = (THIS_MACHINE,)
     cors_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/*]+$")], ...] = ()
     host_names: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")], ...] = ()
+    public_url: WebURL | Literal[""] = ""
     processes: Count = 1
     maximum_connections: Count = 100
     requests_per_second: Count = 1000
@@ -622,6 +624,17 @@ class Config(_Section):
     destination: tuple[Destination, ...] = ()
     route: tuple[Route, ...] = ()
     limit: tuple[LimitEntry, ...] = ()
+    _file: Path = PrivateAttr(Path("config.toml"))
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep where the settings were read."""
+        if context is not None:
+            self._file = context["file"]
+
+    @property
+    def file(self) -> Path:
+        """Where the settings were read: a mistake that comes to light later is named with it, too."""
+        return self._file
 
     @model_validator(mode="after")
     def _names_point_to_something(self) -> Self:
@@ -729,7 +742,7 @@ def load_config(file: Path, environment: Mapping[str, str] | None = None) -> Con
     _overlay(settings, environment)
     base = file.resolve().parent
     try:
-        config = Config.model_validate(settings, context={"folder": base})
+        config = Config.model_validate(settings, context={"folder": base, "file": file})
     except ValidationError as error:
         raise ConfigError(file, describe_problems(error, Config)) from None
     return config.model_copy(

@@ -241,6 +241,13 @@ class Forbidden(RequestError):
         super().__init__(f"web.accept lets nobody in from {address}")
 
 
+class ForeignPage(RequestError):
+    """A browser sends it for a page of somebody else (RFC 6454 7)."""
+
+    def __init__(self) -> None:
+        super().__init__("its Origin is neither the node nor one of web.cors_origins")
+
+
 class Unauthorized(RequestError):
     """It does not say who it is from, or not so that it can be believed (RFC 9110 15.5.2).
 
@@ -288,6 +295,13 @@ class TooManyRequests(RequestError):
     def __init__(self, limit: int) -> None:
         self.limit = limit
         super().__init__(f"no more than {limit} requests a second come from one address")
+
+
+class TooManyGuesses(RequestError):
+    """Its address has sent wrong credentials too often (RFC 6585 4)."""
+
+    def __init__(self) -> None:
+        super().__init__("too many wrong credentials came from this address")
 
 
 class RequestTooSlow(RequestError):

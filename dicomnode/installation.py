@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Stores:
 def open_stores(config: Config) -> Stores:
     """The database and the objects of a configuration. The schema is not looked at. Raises ConfigError."""
     objects = open_objects(config)
-    return Stores(Database(config.database_url), objects)
+    with _named_by(config.file):
+        return Stores(Database(config.database_url), objects)
 
 
 def open_objects(config: Config) -> Objects:
@@ -38,12 +40,22 @@ def open_objects(config: Config) -> Objects:
         config.node.data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = f"node.data: {config.node.data} cannot be used as a folder: {error.strerror}"
-        raise ConfigError("settings", [problem]) from None
+        raise ConfigError(config.file, [problem]) from None
     data, free = config.node.data, config.node.minimum_free_mb * 1_000_000
     if not config.objects.url:
         return ObjectStore(data, free)
-    bucket = Bucket(bucket_settings(config.objects))
+    with _named_by(config.file):
+        bucket = Bucket(bucket_settings(config.objects))
     return S3Objects(data, bucket, int(config.objects.copies_gb * 1e9), free)
+
+
+@contextmanager
+def _named_by(file: Path) -> Iterator[None]:
+    """What is given settings, and not their file, names their keys alone."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(file, error.problems) from None
 
 
 def bucket_settings(section: ObjectsSection, environment: Mapping[str, str] = os.environ) -> BucketSettings:

@@ -40,6 +40,8 @@ def test_a_bucket_has_a_prefix_and_its_secret_is_in_a_file_or_in_the_environment
         ('url = "s3://images"\naccess_key = "node"', "DICOMNODE_SECRET_OBJECTS is not set"),
         ('url = "s3://images"\naccess_key = "node"\nsecret_file = "none"', "objects.secret_file"),
         ('url = "s3://images"\nca_file = "none"', "objects.ca_file"),
+        ('[database]\nurl = "oracle://somewhere"', "database.url: must be"),
+        ('[node]\ndata = "site.toml"', "cannot be used as a folder"),
         ('[[destination]]\nname = "objects"\nweb = { url = "https://a.example" }', "call it something else"),
     ],
 )
@@ -47,9 +49,11 @@ def test_what_cannot_be_used_stops_the_start(
     text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DICOMNODE_SECRET_OBJECTS", raising=False)
-    (tmp_path / "config.toml").write_text(f"[objects]\n{text}\n")
-    with pytest.raises(ConfigError, match=problem):
-        open_stores(load_config(tmp_path / "config.toml", {}))
+    file = tmp_path / "site.toml"
+    file.write_text(f"[objects]\n{text}\n")
+    with pytest.raises(ConfigError, match=problem) as raised:
+        open_stores(load_config(file, {}))
+    assert raised.value.file == str(file)
 
 
 def test_an_authority_that_is_none_is_told_as_a_setting(tmp_path: Path) -> None:

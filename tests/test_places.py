@@ -16,7 +16,7 @@ from dicomnode.roles.places import slot_of
 
 def places(tmp_path: Path, text: str) -> list[tuple[str, Room, str]]:
     """Device, memory and torch's name of each slot."""
-    file = tmp_path / "config.toml"
+    file = tmp_path / "site.toml"
     file.write_text(text)
     config = load_config(file, {})
     numbers = range(1, len(config.workers.places) + 1)
@@ -40,7 +40,7 @@ def test_pretended_gpus_have_the_memory_that_is_declared_and_jobs_for_them_leave
 
 def test_a_gpu_that_is_not_there_stops_the_start_and_one_that_is_says_its_memory(tmp_path):
     number = len(gpu_memory_mb())
-    with pytest.raises(ConfigError, match=f"no cuda:{number} on this machine"):
+    with pytest.raises(ConfigError, match=rf"site\.toml: workers: there is no cuda:{number} on this machine"):
         places(tmp_path, f'[workers]\ndevice = "cuda:{number}"\n')
     devices = [device for device, _, _ in places(tmp_path, "")]
     assert devices == (["cuda:0"] if number else ["cpu"])

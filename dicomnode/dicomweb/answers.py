@@ -55,7 +55,9 @@ class Part:
 
 def multipart(kind: str, parts: Iterable[Part], size: int | None, etag: str) -> StreamingResponse:
     """multipart/related; `kind` is the type of its parts, `size` that of their contents where it is known."""
-    boundary = uuid4().hex
+    # The tag stands for every byte, so that the boundary cannot be another one each time. It is a digest of
+    # what is in the parts: none of them can have it in itself.
+    boundary = etag.strip('"')
     headers = {"ETag": etag, "Vary": "Accept"}
     if size is not None:
         headers["Content-Length"] = str(size)
@@ -190,7 +192,18 @@ def etag_of(*facts: object) -> str:
     return f'"{digest[:32]}"'
 
 
-def not_modified(request: Request, etag: str) -> Response | None:
-    """304 where the client has it already (RFC 9110 13.1.2); None where it has not."""
-    held = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    return Response(status_code=304, headers={"ETag": etag}) if etag in held or "*" in held else None
+def unmet_condition(request: Request, etag: str) -> Response | None:
+    """412 where the client insists on other bytes, 304 where it has these already; None where they are given.
+
+    (RFC 9110 13.1.1, 13.1.2, 13.2.2)
+    """
+    insisted, held = _tags(request, "if-match"), _tags(request, "if-none-match")
+    if insisted and not {etag, "*"} & insisted:
+        return Response(status_code=412)
+    if {etag, "*"} & {tag.removeprefix("W/") for tag in held}:
+        return Response(status_code=304, headers={"ETag": etag, "Vary": "Accept"})
+    return None
+
+
+def _tags(request: Request, header: str) -> set[str]:
+    return {tag.strip() for tag in request.headers.get(header, "").split(",") if tag.strip()}

@@ -27,11 +27,19 @@ from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicomnode.dicomweb.compression import Compression
-from dicomnode.dicomweb.hosts import is_own_host
+from dicomnode.dicomweb.hosts import is_own_host, is_own_page
 from dicomnode.dicomweb.limits import LimitedRequests
-from dicomnode.dicomweb.rate import RequestRate
+from dicomnode.dicomweb.rate import Address, Rate
 from dicomnode.dicomweb.status import RETRY_AFTER_S, RETRY_RATE_S, http_status
-from dicomnode.errors import DicomnodeError, DiskFailed, Forbidden, Misdirected, Unauthorized
+from dicomnode.errors import (
+    DicomnodeError,
+    DiskFailed,
+    Forbidden,
+    ForeignPage,
+    Misdirected,
+    TooManyRequests,
+    Unauthorized,
+)
 
 log = structlog.get_logger()
 
@@ -44,6 +52,7 @@ _COMPRESSED_ALREADY = (
     "text/event-stream",
     "video/*",
 )
+_READS = frozenset(("GET", "HEAD", "OPTIONS"))
 _EXPOSED = (
     *("Accept-Ranges", "Content-Encoding", "Content-Location", "Content-Range", "ETag", "Link", "Location"),
     *("Retry-After", "Warning"),
@@ -61,20 +70,22 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class WebSettings:
     """`host_names`: by which names the node may be called, in lower case, beside addresses and localhost.
+    `public_url`: how links in answers begin; where it is empty, as the client called the node.
 
     `maximum_request`: bytes of a body. `body_timeout_s`: how long a client may be silent in one.
-    `requests_per_second`: of one address. `guard` raises where an Authorization header is not good enough; it
-    may take its time. Without one, nobody is asked.
+    `requests_per_second`: of one address. `guard` raises where an Authorization header, from that address,
+    is not good enough; it may take its time. Without one, nobody is asked.
     """
 
     path: str
     accept: tuple[Admission, ...]
     cors_origins: tuple[str, ...] = ()
     host_names: frozenset[str] = frozenset()
+    public_url: str = ""
     maximum_request: int = 4_000_000_000
     body_timeout_s: float = 60.0
     requests_per_second: int = 1000
-    guard: Callable[[str], None] | None = None
+    guard: Callable[[str, Address], None] | None = None
 
 
 def create_app(
@@ -128,7 +139,7 @@ class _Edge:
 
     def __init__(self, app: ASGIApp, settings: WebSettings, on_disk_failed: Callable[[], None]) -> None:
         self._app, self._settings, self._on_disk_failed = app, settings, on_disk_failed
-        self._rate = RequestRate(settings.requests_per_second)
+        self._rate = Rate(settings.requests_per_second, settings.requests_per_second)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -169,10 +180,23 @@ class _Edge:
 
     async def _admit(self, scope: Scope) -> None:
         """By the name that is called, by the address, and by who it says that it is, in this order."""
+        self._admit_page(scope)
         self._admit_address(scope)
         if self._settings.guard is not None:
             said = Headers(scope=scope).get("authorization", "")
-            await asyncio.to_thread(self._settings.guard, said)
+            await asyncio.to_thread(self._settings.guard, said, _address(scope))
+
+    def _admit_page(self, scope: Scope) -> None:
+        """A browser asks from where its user is, for whatever page: none elsewhere may change anything so.
+
+        Nor listen: of a web socket a page reads whatever comes.
+        """
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin is None or origin in self._settings.cors_origins or scope.get("method") in _READS:
+            return
+        if not is_own_page(origin, headers.get("host"), self._settings.host_names):
+            raise ForeignPage
 
     def _admit_address(self, scope: Scope) -> None:
         host = Headers(scope=scope).get("host")
@@ -182,8 +206,11 @@ class _Edge:
         address = _address(scope)
         for rule in self._settings.accept:
             if address in rule.network:
-                self._rate.take(address)
-                scope.setdefault("state", {})["ae_title"] = "" if rule.ae_title == "*" else rule.ae_title
+                if not self._rate.take(address):
+                    raise TooManyRequests(self._settings.requests_per_second)
+                state = scope.setdefault("state", {})
+                state["ae_title"] = "" if rule.ae_title == "*" else rule.ae_title
+                state["public_url"] = self._settings.public_url
                 return
         raise Forbidden(str(address))
 

@@ -21,9 +21,9 @@ from dicomnode.dicomweb.answers import (
     Part,
     etag_of,
     multipart,
-    not_modified,
     ranges_in_parts,
     single,
+    unmet_condition,
 )
 from dicomnode.dicomweb.dicom_json import BINARY_VRS, INLINE_LIMIT, PIXELS, Path, bulk_paths
 from dicomnode.dicomweb.media import OCTET_STREAM
@@ -68,9 +68,9 @@ class _BulkData:
         wanted, base = wanted_frames(request), base_url(request)
         found = self._instances(above(request))
         etag = etag_of(request.url.path, *(each.sha256 for each in found), *wanted, base)
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         parts = self._parts(found, ways, wanted, base)
         begun = list(islice(parts, 2))
         if not begun:

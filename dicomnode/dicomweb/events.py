@@ -7,7 +7,6 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -46,13 +45,13 @@ class Reports(Protocol):
         """Another number whenever there is another report."""
 
 
-def routes(reports: Reports, cors_origins: Sequence[str]) -> list[BaseRoute]:
-    """Open Notification Connection; browsers may ask from pages of these origins and of the node's own."""
+def routes(reports: Reports) -> list[BaseRoute]:
+    """Open Notification Connection."""
     bell = _Bell(reports.latest)
 
     async def connect(socket: WebSocket) -> None:
         ae_title = socket.path_params["ae"].strip(" ")
-        if not is_ae_title(ae_title) or not _is_welcome(socket, cors_origins):
+        if not is_ae_title(ae_title):
             await socket.close(WS_1008_POLICY_VIOLATION)
             return
         await socket.accept()
@@ -121,11 +120,3 @@ async def _wait_for_end(socket: WebSocket) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         while (await socket.receive())["type"] != "websocket.disconnect":
             pass
-
-
-def _is_welcome(socket: WebSocket, cors_origins: Sequence[str]) -> bool:
-    """A browser says whose page is asking; no other page may listen in a user's name."""
-    origin = socket.headers.get("origin")
-    if origin is None or origin in cors_origins:
-        return True
-    return urlsplit(origin).netloc == socket.headers.get("host")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)]|([^:\[\]]*))(?::[0-9]*)?")
 _LOOPBACK = "localhost"
@@ -21,6 +22,15 @@ def is_own_host(host: str, names: Collection[str]) -> bool:
         return False
     name = (found[1] or found[2]).rstrip(".")
     return name in names or name == _LOOPBACK or name.endswith(f".{_LOOPBACK}") or _is_address(name)
+
+
+def is_own_page(origin: str, host: str | None, names: Collection[str]) -> bool:
+    """True where a page of this origin (RFC 6454 7) is of the host that is asked, or of one of `names`."""
+    try:
+        page = urlsplit(origin)
+    except ValueError:
+        return False
+    return bool(page.netloc) and (page.netloc == host or page.hostname in names)
 
 
 def _is_address(name: str) -> bool:

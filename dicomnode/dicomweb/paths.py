@@ -24,10 +24,13 @@ def above(request: Request) -> dict[str, str]:
 
 
 def base_url(request: Request) -> str:
-    """The URL under which the client reaches the services, as the client wrote it.
+    """The URL under which clients reach the services: the one of the settings, or as this client wrote it.
 
     Some clients leave the port out of their Host header: it is put in where they name this very address.
     """
+    public: str = request.scope.get("state", {}).get("public_url", "")
+    if public:
+        return public
     place, server = request.url.netloc, request.scope.get("server")
     if server is not None and place == server[0]:
         place = f"{place}:{server[1]}"

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dicomnode.dicomweb.answers import Part, after, etag_of, multipart, not_modified, single
+from dicomnode.dicomweb.answers import Part, after, etag_of, multipart, single, unmet_condition
 from dicomnode.dicomweb.media import OCTET_STREAM
 from dicomnode.dicomweb.negotiation import (
     AS_STORED,
@@ -36,9 +36,9 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
         numbers = frame_numbers(request.path_params["frames"])
         (instance,) = instances(above(request))[:1]
         etag = etag_of(instance.sha256, *numbers, *wanted)
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         file = open_frames(locate(instance.sha256), numbers)
         first, form = _best(file, numbers[0], wanted)
         if form.alone and len(numbers) == 1:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dicomnode.dicomweb.answers import Part, after, etag_of, multipart, not_modified
+from dicomnode.dicomweb.answers import Part, after, etag_of, multipart, unmet_condition
 from dicomnode.dicomweb.documents import document, document_type, is_document
 from dicomnode.dicomweb.negotiation import accepted
 from dicomnode.dicomweb.paths import above
@@ -64,9 +64,9 @@ class _Renderer:
             raise BadRequest("a document has no window, viewport or quality")
         media_type = document_type(instance.SOPClassUID, accepted(request))
         etag = etag_of(instance.sha256, media_type)
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         try:
             ds = dcmread(self._locate(instance.sha256))
         except UNREADABLE:
@@ -82,9 +82,9 @@ class _Renderer:
         pictures: Callable[[], Iterator[bytes]],
     ) -> Response:
         etag = etag_of(request.url.path, *(each.sha256 for each in found), rendering)
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         media_type, made = rendering.media_type, pictures()
         first = next(made, None)
         if first is None:

@@ -53,7 +53,12 @@ _RANGE_VRS = frozenset({"DA", "TM", "DT"})
 _NO_WILDCARD_VRS = frozenset({"DA", "TM", "DT", "UI", "SL", "SS", "UL", "US", "FL", "FD", "SQ"})
 _DATE, _TIME = re.compile(r"\d{8}"), re.compile(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?")
 _FORMS = {"DA": _DATE, "TM": _TIME}
-_CONTROL = frozenset({"accept", "charset", "includefield", "fuzzymatching", "limit", "offset"})
+_NOT_DONE = {
+    "emptyvaluematching": "Empty Value Matching",
+    "multiplevaluematching": "Multiple Value Matching",
+}
+"""What a server may leave undone, if it says so (PS3.18 8.3.4.5, 8.3.4.6)."""
+_CONTROL = frozenset({"accept", "charset", "includefield", "fuzzymatching", "limit", "offset", *_NOT_DONE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,11 @@ def parse_search(
     control = _control(pairs)
     fuzzy = _switch(control, "fuzzymatching")
     matches: dict[str, Match] = {keyword: _uids(keyword, uid) for keyword, uid in above.items()}
-    warnings = []
+    warnings = [
+        f"The {name} parameter is not supported. {kind} has not been performed"
+        for name, kind in _NOT_DONE.items()
+        if _switch(control, name)
+    ]
     for name, text in pairs:
         if name.lower() in _CONTROL:
             continue

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from dicomnode.dicomweb.app import client_address, client_ae_title
 from dicomnode.dicomweb.dicom_xml import to_xml
 from dicomnode.dicomweb.media import DICOM, DICOM_JSON, DICOM_XML, MediaType, choose, parse_media_type
+from dicomnode.dicomweb.paths import base_url
 from dicomnode.dicomweb.status import RETRY_AFTER_S
 from dicomnode.dicomweb.stow_body import InstanceStore, Kept, StowBody
 from dicomnode.dicomweb.stow_outcome import Outcome, stow_dataset, stow_status
@@ -26,12 +27,9 @@ BLOCK = 1_048_576
 """Bytes of a body that are handed on at a time; the next ones come in meanwhile."""
 
 
-def routes(store: InstanceStore[Kept], called_ae: str, path: str) -> list[BaseRoute]:
-    """The Store Transaction on studies and on one study.
-
-    `called_ae` is what rules take the node for; `path` is the base path, for the URLs in the response.
-    """
-    handler = _Handler(store, called_ae, path)
+def routes(store: InstanceStore[Kept], called_ae: str) -> list[BaseRoute]:
+    """The Store Transaction on studies and on one study; `called_ae` is what rules take the node for."""
+    handler = _Handler(store, called_ae)
     return [
         Route("/studies", handler.answer, methods=["POST"]),
         Route("/studies/{study}", handler.answer, methods=["POST"]),
@@ -39,8 +37,8 @@ def routes(store: InstanceStore[Kept], called_ae: str, path: str) -> list[BaseRo
 
 
 class _Handler(Generic[Kept]):
-    def __init__(self, store: InstanceStore[Kept], called_ae: str, path: str) -> None:
-        self._store, self._called_ae, self._path = store, called_ae, path
+    def __init__(self, store: InstanceStore[Kept], called_ae: str) -> None:
+        self._store, self._called_ae = store, called_ae
 
     async def answer(self, request: Request) -> Response:
         StudyInstanceUID = request.path_params.get("study")
@@ -64,8 +62,7 @@ class _Handler(Generic[Kept]):
     def _response(
         self, request: Request, outcomes: list[Outcome], accepted: str, StudyInstanceUID: str | None
     ) -> Response:
-        base = f"{request.url.scheme}://{request.url.netloc}{self._path}"
-        dataset = stow_dataset(outcomes, base, StudyInstanceUID)
+        dataset = stow_dataset(outcomes, base_url(request), StudyInstanceUID)
         content = json.dumps(dataset).encode() if accepted == DICOM_JSON else to_xml(dataset)
         status = stow_status(outcomes)
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None

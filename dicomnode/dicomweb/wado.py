@@ -22,8 +22,8 @@ from dicomnode.dicomweb.answers import (
     etag_of,
     multipart,
     multipart_of_known_size,
-    not_modified,
     single,
+    unmet_condition,
 )
 from dicomnode.dicomweb.dicom_json import INLINE_LIMIT, JSONDataset, to_json
 from dicomnode.dicomweb.dicom_xml import to_xml
@@ -54,16 +54,16 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
         wanted = wanted_instances(request)
         found = instances(above(request))
         etag = etag_of(*(each.sha256 for each in found), *wanted)
-        return not_modified(request, etag) or _instances(request, found, wanted, etag, locate)
+        return unmet_condition(request, etag) or _instances(request, found, wanted, etag, locate)
 
     def metadata(request: Request) -> Response:
         media_type = choose_model(request)
         found = instances(above(request))
         base = base_url(request)
         etag = etag_of(*(each.sha256 for each in found), media_type, base)
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         models = (_metadata(each, locate(each.sha256), base) for each in found)
         if media_type == DICOM_XML:
             return multipart(DICOM_XML, (Part(DICOM_XML, to_xml(model)) for model in models), None, etag)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from dicomnode.dicomweb.answers import etag_of, not_modified, single
+from dicomnode.dicomweb.answers import etag_of, single, unmet_condition
 from dicomnode.dicomweb.media import DICOM, parse_accept
 from dicomnode.dicomweb.negotiation import AS_STORED, Wanted
 from dicomnode.dicomweb.pictures import (
@@ -51,9 +51,9 @@ def routes(instances: Instances, locate: Locate) -> list[BaseRoute]:
         parameters = request.query_params
         (instance,) = instances(_names(parameters))[:1]
         etag = etag_of(instance.sha256, parameters, request.headers.get("accept", ""))
-        unchanged = not_modified(request, etag)
-        if unchanged is not None:
-            return unchanged
+        unmet = unmet_condition(request, etag)
+        if unmet is not None:
+            return unmet
         path = locate(instance.sha256)
         media_type = _media_type(request, instance)
         _require_known(parameters, _OF_DICOM if media_type == DICOM else _OF_PICTURES)

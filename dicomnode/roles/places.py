@@ -19,7 +19,7 @@ def slot_of(config: Config, process: str, number: int) -> tuple[Slot, str]:
     alone = set(names.values()) == {CPU}
     room = Room(
         host_mb=config.workers.memory_mb or total_mb(),
-        device_mb=(UNLIMITED_MB if alone else 0) if device == CPU else _memory_mb(entry, device),
+        device_mb=(UNLIMITED_MB if alone else 0) if device == CPU else _memory_mb(config, entry, device),
     )
     beside = tuple(sorted(set(names.values())))
     return Slot(worker_name(config, process), machine_name(config), device, room, beside), entry.of_torch
@@ -34,10 +34,10 @@ def _name(entry: DeviceEntry) -> str:
     return "cuda:0" if entry.name == "cuda" else entry.name
 
 
-def _memory_mb(entry: DeviceEntry, device: str) -> int:
+def _memory_mb(config: Config, entry: DeviceEntry, device: str) -> int:
     if entry.memory_mb:
         return entry.memory_mb
     there, ordinal = gpu_memory_mb(), int(device.partition(":")[2])
     if ordinal >= len(there):
-        raise ConfigError("config.toml", [f"workers: there is no {device} on this machine"])
+        raise ConfigError(config.file, [f"workers: there is no {device} on this machine"])
     return there[ordinal]

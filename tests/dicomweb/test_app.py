@@ -18,10 +18,13 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from dicomnode import errors
+from dicomnode.config import load_config
 from dicomnode.dicomweb.app import Admission, WebSettings, client_ae_title, create_app
 from dicomnode.dicomweb.media import choose, parse_accept, parse_media_type
+from dicomnode.dicomweb.paths import base_url
 from dicomnode.dicomweb.server import WebServer
 from dicomnode.dicomweb.status import http_status
+from dicomnode.roles.web import web_settings
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
@@ -108,6 +111,50 @@ def test_only_the_accepted_addresses_are_let_in_and_the_first_that_suits_gives_t
 def test_only_a_name_of_its_own_reaches_the_node_so_that_no_page_elsewhere_does(serve, host, status):
     url = serve(lambda _: Response("x"), host_names=frozenset({"ainode.example"}))
     assert httpx.get(url, headers={"Host": host}).status_code == status
+
+
+def test_links_begin_as_the_client_wrote_or_as_whoever_stands_before_the_node_is_called(serve):
+    def link(request: Request) -> Response:
+        return Response(base_url(request))
+
+    url = serve(link)
+    assert httpx.get(url).text == url.removesuffix("/it")
+    outside = "https://ainode.example/pacs/dicom-web"
+    assert httpx.get(serve(link, public_url=outside)).text == outside
+
+
+def test_the_name_by_which_the_world_calls_the_node_is_one_of_its_own(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[web]\nhost_names = ["other.example"]\npublic_url = "https://AInode.example/dicom-web/"\n'
+    )
+    settings = web_settings(load_config(file, {}), lambda _: None)
+    assert settings.public_url == "https://AInode.example/dicom-web"
+    assert {"ainode.example", "other.example"} < settings.host_names
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://evil.example", 403),
+        ("http://ainode.example.evil.example", 403),
+        ("http://127.0.0.1:1", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("https://viewer.example", 200),
+        ("https://ainode.example", 200),
+    ],
+)
+def test_a_page_elsewhere_changes_nothing_through_a_users_browser(serve, origin, status):
+    url = serve(
+        lambda _: Response("x"),
+        host_names=frozenset({"ainode.example"}),
+        cors_origins=("https://viewer.example",),
+    )
+    assert httpx.post(url, headers={"Origin": origin}).status_code == status
+    assert httpx.get(url, headers={"Origin": origin}).status_code == 200
+    own = url.removesuffix("/base/it")
+    assert httpx.post(url, headers={"Origin": own}).status_code == 200
 
 
 def test_a_websocket_of_a_page_elsewhere_is_refused():

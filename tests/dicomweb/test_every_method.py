@@ -32,7 +32,7 @@ OF_THE_CLIENT_ALONE = {"lookup_keyword", "lookup_tag", "set_chunk_size", "set_ht
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DICOMwebClient]:
     folder = tmp_path_factory.mktemp("node")
     database, objects = upgraded(f"sqlite:///{folder / 'd.sqlite3'}"), ObjectStore(folder, 0)
-    routes = [*stow.routes(Ingest(database, objects), "NODE", PATH), *reading_routes(database, objects)]
+    routes = [*stow.routes(Ingest(database, objects), "NODE"), *reading_routes(database, objects)]
     server = WebServer(create_app(SETTINGS, routes), "127.0.0.1", 0)
     server.start()
     client = DICOMwebClient(f"http://127.0.0.1:{server.port}{PATH}")

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from ipaddress import ip_address
+from threading import Event
 
 import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from sqlalchemy import select
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -18,14 +23,25 @@ from dicomnode.config import load_config
 from dicomnode.dicomweb import tokens
 from dicomnode.dicomweb.app import Admission, WebSettings, create_app
 from dicomnode.dicomweb.guard import Guard
+from dicomnode.dicomweb.guesses import ANOTHER_S, AT_ONCE, TOLD_AGAIN_S, Guesses
+from dicomnode.dicomweb.rate import Address
 from dicomnode.dicomweb.server import WebServer
 from dicomnode.dicomweb.tokens import Tokens, TokenSettings, keys_at
-from dicomnode.errors import ConfigError, KeysAway, NotEntitled, Unauthorized
+from dicomnode.errors import (
+    ConfigError,
+    KeysAway,
+    NotEntitled,
+    RequestError,
+    TooManyGuesses,
+    Unauthorized,
+)
 from dicomnode.installation import open_stores
 from dicomnode.model.passcode import hash_passcode
 from dicomnode.node import check
-from dicomnode.roles.web import open_guard, web_routes
+from dicomnode.roles.web import open_guard, run_web, web_routes
+from dicomnode.store.schema import audit
 from tests.dicomweb.web import SETTINGS
+from tests.harness.nodes import wait_for
 from tests.peers import free_port
 
 ISSUER, AUDIENCE = "https://login.example/realms/hospital", "dicomnode"
@@ -42,6 +58,9 @@ def key_set() -> str:
     return json.dumps({"keys": keys})
 
 
+HERE, ELSEWHERE = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+PATIENT = Guesses(lambda _: None, at_once=1000)
+"""Most of these tests send wrong credentials."""
 DAY_S = 86_400
 """Tokens of parameters are made long before they are used."""
 
@@ -139,7 +158,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = load_config(folder / "config.toml", {})
     stores = open_stores(config)
     stores.database.upgrade()
-    guard = Guard({"viewer": hash_passcode("right")}, tokens_of("ai").require)
+    guard = Guard({"viewer": hash_passcode("right")}, tokens_of("ai").require, PATIENT)
     settings = WebSettings(SETTINGS.path, (Admission("*", SETTINGS.accept[0].network),), guard=guard)
     server = WebServer(create_app(settings, web_routes(config, stores)), "127.0.0.1", 0)
     server.start()
@@ -195,8 +214,73 @@ def test_who_may_ask_is_answered_by_http_and_by_websocket(guarded: str, said: st
     assert refused.value.response.status_code == status
 
 
+def test_who_guesses_has_to_wait_and_is_told_of_and_nobody_else_is():
+    told: list[str] = []
+    now = [0.0]
+    guesses = Guesses(told.append, clock=lambda: now[0])
+    guard = Guard({"viewer": hash_passcode("right")}, tokens_of("ai").require, guesses)
+    right, wrong = "Basic dmlld2VyOnJpZ2h0", "Basic dmlld2VyOndyb25n"
+    for address, said, limit in ((HERE, wrong, AT_ONCE), (ELSEWHERE, "Bearer x", AT_ONCE - 1)):
+        guard_refuses(guard, said, address, Unauthorized, limit)
+    guard_refuses(guard, wrong, HERE, TooManyGuesses, 3)
+    guard_refuses(guard, right, HERE, TooManyGuesses)
+    assert told == ["10.0.0.1"]
+    guard(right, ELSEWHERE)
+    guard(right, HERE)
+    guard("Bearer " + token(roles=["ai"]), HERE)
+    guard_refuses(guard, "", HERE, Unauthorized, AT_ONCE)
+    guard_refuses(guard, "Bearer x", HERE, TooManyGuesses)
+    now[0] = ANOTHER_S
+    guard_refuses(guard, wrong, HERE, Unauthorized)
+    guard_refuses(guard, wrong, HERE, TooManyGuesses)
+    assert told == ["10.0.0.1"]
+    now[0] = TOLD_AGAIN_S
+    guard_refuses(guard, wrong, HERE, Unauthorized, AT_ONCE)
+    guard_refuses(guard, wrong, HERE, TooManyGuesses)
+    assert told == ["10.0.0.1"] * 2
+
+
+def guard_refuses(
+    guard: Guard, said: str, address: Address, error: type[RequestError], times: int = 1
+) -> None:
+    for _ in range(times):
+        with pytest.raises(error):
+            guard(said, address)
+
+
+def test_guessing_is_429_and_in_the_audit_trail(tmp_path):
+    (tmp_path / "none").mkdir()
+    user = f'users = [{{ name = "viewer", passcode = "{hash_passcode("right")}" }}]'
+    (tmp_path / "config.toml").write_text(
+        f"[pipelines]\nfolder = 'none'\n[web]\nport = {free_port()}\n{user}\n"
+    )
+    config = load_config(tmp_path / "config.toml", {})
+    stores = open_stores(config)
+    stores.database.upgrade()
+    stop = Event()
+    with ThreadPoolExecutor() as threads:
+        served = threads.submit(run_web, config, stores, "web", stop)
+        url = f"http://127.0.0.1:{config.web.port}/dicom-web/studies"
+        wait_for("an answer", lambda: answers(url))
+        # One more is looked at each few seconds: how many that are depends on the machine.
+        wait_for("no more of it", lambda: httpx.get(url, auth=("viewer", "wrong")).status_code == 429)
+        stop.set()
+        assert served.result() == 0
+    with stores.database.read() as tx:
+        assert [(row.event, row.facts) for row in tx.execute(select(audit))] == [
+            ("credentials_guessed", {"address": "127.0.0.1"})
+        ]
+    stores.database.close()
+
+
+def answers(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(url).status_code == 401
+    return False
+
+
 def test_users_and_tokens_of_the_configuration_are_asked_for(tmp_path):
-    config = tmp_path / "config.toml"
+    config = tmp_path / "site.toml"
     (tmp_path / "none").mkdir()
     (tmp_path / "keys.json").write_text(key_set())
     common = "[pipelines]\nfolder = 'none'\n[web]\n"
@@ -205,13 +289,13 @@ def test_users_and_tokens_of_the_configuration_are_asked_for(tmp_path):
         config.write_text(common + text)
         loaded = load_config(config, {})
         check(loaded, config)
-        return open_guard(loaded)
+        return open_guard(loaded, lambda _: None)
 
     assert guard("") is None
     by_name = guard(f"users = [{{ name = 'viewer', passcode = '{hash_passcode('right')}' }}]")
-    by_name("Basic dmlld2VyOnJpZ2h0")
+    by_name("Basic dmlld2VyOnJpZ2h0", HERE)
     whole = f"[web.tokens]\nissuer = '{ISSUER}'\naudience = '{AUDIENCE}'\n"
-    guard(whole + "keys_file = 'keys.json'")("Bearer " + token())
+    guard(whole + "keys_file = 'keys.json'")("Bearer " + token(), HERE)
     guard(whole + "keys_url = 'https://login.example/certs'")
     for half, said in (
         ("users = [{ name = 'viewer' }]", "passcode"),
@@ -219,9 +303,10 @@ def test_users_and_tokens_of_the_configuration_are_asked_for(tmp_path):
         (f"[web.tokens]\nissuer = '{ISSUER}'", "audience"),
         ("[web.tokens]\nkeys_file = 'keys.json'", "issuer"),
         (whole, "keys"),
-        (whole + "keys_file = 'config.toml'", "keys_file"),
+        (whole + "keys_file = 'site.toml'", "keys_file"),
         (whole + "keys_file = 'nowhere.json'", "keys_file"),
         (whole + "keys_url = 'https://login.example/certs'\nca_file = 'nowhere.pem'", "ca_file"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=said) as raised:
             guard(half)
+        assert raised.value.file == str(config)

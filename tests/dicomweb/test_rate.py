@@ -5,11 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 import httpx
-import pytest
 
 from dicomnode.dicomweb import rate
-from dicomnode.dicomweb.rate import RequestRate
-from dicomnode.errors import TooManyRequests
+from dicomnode.dicomweb.rate import Rate
 from tests.dicomweb.web import serving
 
 ONE, OTHER = ip_address("10.0.0.1"), ip_address("10.0.0.2")
@@ -17,27 +15,20 @@ ONE, OTHER = ip_address("10.0.0.1"), ip_address("10.0.0.2")
 
 def test_what_an_address_may_ask_comes_back_with_time():
     now = [0.0]
-    limit = RequestRate(2, lambda: now[0])
-    for _ in range(2):
-        limit.take(ONE)
-    with pytest.raises(TooManyRequests):
-        limit.take(ONE)
-    limit.take(OTHER)
+    limit = Rate(2, 2, lambda: now[0])
+    assert [limit.take(ONE) for _ in range(3)] == [True, True, False]
+    assert limit.is_empty(ONE)
+    assert limit.take(OTHER)
     now[0] = 0.5
-    limit.take(ONE)
-    with pytest.raises(TooManyRequests):
-        limit.take(ONE)
+    assert [limit.take(ONE) for _ in range(2)] == [True, False]
     now[0] = 100.0
-    for _ in range(2):
-        limit.take(ONE)
-    with pytest.raises(TooManyRequests):
-        limit.take(ONE)
+    assert [limit.take(ONE) for _ in range(3)] == [True, True, False]
 
 
 def test_addresses_that_ask_no_more_are_forgotten(monkeypatch):
     monkeypatch.setattr(rate, "_MOST_ADDRESSES", 10)
     now = [0.0]
-    limit = RequestRate(1, lambda: now[0])
+    limit = Rate(1, 1, lambda: now[0])
     for number in range(100):
         now[0] += 0.5
         limit.take(ip_address(number))

@@ -75,6 +75,15 @@ def test_what_cannot_be_matched_is_said():
     assert asked.warnings == ("Manufacturer is not searched for",)
 
 
+@pytest.mark.parametrize("name", ["emptyvaluematching", "multiplevaluematching"])
+def test_matching_that_is_not_done_here_is_said_where_it_is_asked_for(name):
+    (warning,) = parse(f'{name}=true&AccessionNumber=""').warnings
+    assert warning.startswith(f"The {name} parameter is not supported")
+    assert parse(f"{name}=false").warnings == ()
+    with pytest.raises(BadRequest):
+        parse(f"{name}=maybe")
+
+
 def test_limit_and_offset_are_taken_and_the_limit_has_a_maximum():
     assert (parse("limit=7&offset=9").query.limit, parse("limit=7&offset=9").query.offset) == (7, 9)
     assert parse("limit=1000").query.limit == parse("").query.limit == 100

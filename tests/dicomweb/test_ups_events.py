@@ -261,9 +261,7 @@ def test_a_page_of_another_origin_may_not_listen(node):
 
 def test_who_may_not_ask_may_not_listen():
     settings = WebSettings("/dicom-web", (Admission("*", ip_network("10.0.0.0/8")),))
-    server = WebServer(
-        create_app(settings, events.routes(SimpleNamespace(latest=lambda: 0), ())), "127.0.0.1", 0
-    )
+    server = WebServer(create_app(settings, events.routes(SimpleNamespace(latest=lambda: 0))), "127.0.0.1", 0)
     server.start()
     with (
         pytest.raises(InvalidStatus) as refused,

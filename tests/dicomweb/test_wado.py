@@ -232,8 +232,18 @@ def test_a_second_visit_costs_nothing(archive: Archive):
         etag = archive.get(path).headers["ETag"]
         again = archive.get(path, If_None_Match=etag)
         assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", etag)
+        assert again.headers["Vary"] == "Accept"
         assert archive.get(path, If_None_Match='"other"').status_code == 200
     assert archive.get(INSTANCE).headers["ETag"] != archive.get(INSTANCE, "application/dicom").headers["ETag"]
+
+
+def test_the_same_tag_is_the_same_bytes_and_who_insists_on_another_gets_none(archive: Archive):
+    for path in (INSTANCE, f"/studies/{STUDY}/metadata", f"{VOLUME}/frames/1,2", f"{VOLUME}/bulkdata"):
+        first = archive.get(path)
+        etag = first.headers["ETag"]
+        assert archive.get(path, If_Match=f'"other", {etag}').content == first.content
+        assert archive.get(path, If_Match="*").status_code == 200
+        assert archive.get(path, If_Match='"other"', If_None_Match=etag).status_code == 412
 
 
 @pytest.mark.parametrize("path", [INSTANCE, f"{INSTANCE}/bulkdata/7FE00010", f"{INSTANCE}/frames/1"])

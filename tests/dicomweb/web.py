@@ -86,7 +86,7 @@ def serving(
     """Serve STOW over a store in `folder`; `url` is that of an empty database."""
     database = upgraded(url or f"sqlite:///{folder / 'd.sqlite3'}")
     ingest = Ingest(database, ObjectStore(folder, minimum_free), limits)
-    app = create_app(replace(SETTINGS, **settings), stow.routes(ingest, "NODE", PATH))
+    app = create_app(replace(SETTINGS, **settings), stow.routes(ingest, "NODE"))
     server = WebServer(app, "127.0.0.1", 0)
     server.start()
     try:

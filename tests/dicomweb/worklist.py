@@ -189,8 +189,12 @@ def running(
     config, registry = Config.model_validate(SETTINGS), Registry.open(pipelines, check_rule)
     items = wrap(WorkItems(database, registry, config))
     app = create_app(
-        WebSettings(BASE, (Admission("*", ip_network("127.0.0.0/8")),)),
-        [*ups.routes(items), *events.routes(items, ["https://viewer.example"])],
+        WebSettings(
+            BASE,
+            (Admission("*", ip_network("127.0.0.0/8")),),
+            cors_origins=("https://viewer.example",),
+        ),
+        [*ups.routes(items), *events.routes(items)],
     )
     server = WebServer(app, "127.0.0.1", 0)
     server.start()

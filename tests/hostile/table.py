@@ -1,9 +1,9 @@
 """The bad inputs that are tested, and where: case by case, as the numbers of the tests' names count them.
 
 1 to 20 concern the DIMSE port, 21 to 44 data sets, 45 to 56 STOW-RS, 57 to 70 settings and administration.
-55 (tokens), 63, 64, 68 and 69 (entity tags, deletion, guessing, secrets) are inputs of an administration
-over HTTP, which this node does not have; nor are there cookies (67). 57 to 62, 65 and 66 are tested where
-their kind of input comes in: config.toml, pipelines, DICOMweb.
+63 and 64 (entity tags, deletion) are inputs of an administration over HTTP, which this node does not have.
+57 to 62 and 65 to 69 are tested where their kind of input comes in: config.toml, pipelines, DICOMweb, the
+command line. There are no cookies (67): what a page elsewhere might misuse is where its user is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ STOW, STOW_WIRE, INGEST = (
     "dicomweb/test_stow_wire.py::",
     "services/test_ingest.py::",
 )
+APP, GUARD = "dicomweb/test_app.py::", "dicomweb/test_guard.py::"
 RECEIVER, REGISTRY = "dimse/test_receiver.py::", "pipeline/test_registry.py::"
 BOTH = (f"{DATASETS}test_it_is_refused_by_c_store", f"{DATASETS}test_it_is_refused_by_stow")
 KEPT = (f"{DATASETS}test_it_is_kept_by_both",)
@@ -68,7 +69,7 @@ CASES: dict[int, tuple[str, ...]] = {
     ),
     42: (
         f"{STOW}test_a_sync_that_fails_is_503_and_keeps_nothing",
-        "dicomweb/test_app.py::test_a_failing_disk_is_told_before_the_answer",
+        f"{APP}test_a_failing_disk_is_told_before_the_answer",
     ),
     43: (f"{STOW}test_what_could_not_be_kept_is_never_answered_as_stored",),
     44: (f"{RECEIVER}test_an_unknown_class_is_refused_and_the_rest_of_the_association_goes_on",),
@@ -85,6 +86,10 @@ CASES: dict[int, tuple[str, ...]] = {
     52: (f"{STOW}test_an_instance_of_another_study_than_the_url_names_is_refused",),
     53: (f"{HTTP}test_53_a_body_that_drips_is_408",),
     54: (f"{STOW_WIRE}test_two_ways_of_saying_the_length_are_400",),
+    55: (
+        f"{GUARD}test_a_token_that_proves_nothing_is_not_taken",
+        f"{GUARD}test_who_may_ask_is_answered_by_http_and_by_websocket",
+    ),
     56: (f"{HTTP}test_56_good_and_bad_mixed_are_202",),
     57: (f"{HTTP}test_57_deep_json_is_400_wherever_json_is_taken",),
     58: (
@@ -100,7 +105,13 @@ CASES: dict[int, tuple[str, ...]] = {
     62: (f"{HTTP}test_62_metacharacters_in_a_path_or_query_are_400_or_404",),
     65: (f"{HTTP}test_65_a_huge_limit_is_bounded_or_refused",),
     66: (f"{SETTINGS}test_66_a_catastrophic_regular_expression_costs_next_to_nothing",),
+    67: (f"{APP}test_a_page_elsewhere_changes_nothing_through_a_users_browser",),
+    68: (
+        f"{GUARD}test_who_guesses_has_to_wait_and_is_told_of_and_nobody_else_is",
+        f"{GUARD}test_guessing_is_429_and_in_the_audit_trail",
+    ),
+    69: (f"{SETTINGS}test_69_a_secret_is_never_read_back",),
     70: (f"{SETTINGS}test_70_an_unknown_key_an_insecure_address_and_no_limit_stop_the_start",),
 }
-ELSEWHERE = frozenset((55, 63, 64, 67, 68, 69))
+ELSEWHERE = frozenset((63, 64))
 """Inputs of an administration over HTTP."""

@@ -1,4 +1,4 @@
-"""Cases 58, 59, 66 and 70 in config.toml: what is wrong or unsafe stops the start, and is named."""
+"""Cases 58, 59, 66, 69 and 70: what is wrong or unsafe in config.toml stops the start, and is named."""
 
 from __future__ import annotations
 
@@ -6,13 +6,31 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from dicomnode.cli import app
 from dicomnode.config import load_config
 from dicomnode.errors import ConfigError, RuleError
+from dicomnode.model.passcode import hash_passcode
 from dicomnode.rules.rule import Rule
+from tests.peers import free_port
 
 FACTS = {"series": {"description": "a" * 64 + "!"}}
 DIMSE = 'dimse = { ae_title = "A", host = "pacs.example", port = 104 }'
+
+
+SECRETS = f"""
+[database]
+url = "postgresql+psycopg://node:{{}}@127.0.0.1:{free_port()}/none"
+[web]
+users = [{{{{ name = "viewer", passcode = "{{}}" }}}}]
+[pipelines]
+folder = "none"
+[[destination]]
+name = "cloud"
+web = {{{{ url = "https://cloud.example/dicom-web", user = "node", secret_file = "secret" }}}}
+confirm = "qido"
+"""
 
 
 def problem(folder: Path, text: str) -> str:
@@ -106,3 +124,23 @@ def test_66_a_regular_expression_that_would_not_fit_is_refused(pattern):
 )
 def test_70_an_unknown_key_an_insecure_address_and_no_limit_stop_the_start(tmp_path, text, told):
     assert told in problem(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["conformance", "--format", form] for form in ("html", "md", "json")]
+    + [["status"], ["jobs", "list"], ["db", "upgrade"]],
+    ids=lambda command: command[-1],
+)
+def test_69_a_secret_is_never_read_back(tmp_path, command):
+    hashed = hash_passcode("right")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "secret").write_text("s3cret-of-a-file")
+    (tmp_path / "secret").chmod(0o600)
+    (tmp_path / "config.toml").write_text(SECRETS.format("s3cret-of-the-url", hashed))
+    environment = {"DICOMNODE_SECRET_CLOUD": "s3cret-of-the-environment"}
+    result = CliRunner().invoke(app, [*command, "--config", str(tmp_path / "config.toml")], env=environment)
+    told = f"{result.output}{result.exception}"
+    assert told
+    for secret in ("s3cret", hashed, hashed.rpartition(":")[2]):
+        assert secret not in told

@@ -120,8 +120,9 @@ def _listing(config: Config) -> Section:
         "Activity: ask whether a result is listed",
         (
             f"Of the destinations {destinations}, after each result that they accepted: a C-FIND at level "
-            "IMAGE by Study and Series Instance UID. Whoever does not list the instance after "
-            f"{config.delivery.confirm_checks} questions gets it again.",
+            "IMAGE by Study and Series Instance UID, at once and at growing intervals. Whoever does not "
+            f"list the instance after two early and {config.delivery.confirm_checks} further questions gets "
+            "it again.",
         ),
         (_table("results that are listed", find_context(), SCU),),
     )
