@@ -37,7 +37,7 @@ test: $(READY)  ## all tests; what lacks its peer is named at the end
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 faults: $(READY)  ## kill, freeze and starve a node; ROUNDS=n SEED=s: n kills, other random faults n/10 times; CUTS=n of the power
-	FAULT_ROUNDS=$(or $(ROUNDS),100) FAULT_SEED=$(or $(SEED),0) FAULT_CUTS=$(or $(CUTS),200) \
+	FAULT_ROUNDS=$(or $(ROUNDS),300) FAULT_SEED=$(or $(SEED),0) FAULT_CUTS=$(or $(CUTS),200) \
 		$(BIN)/python -m pytest $(or $(TESTS),tests/faults)
 
 check: $(READY)  ## style, types, layers, and the docs that hold code to account

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import catalog
 import ingest_sides as sides
+from line import Lines, higher
 from rich.console import Console
 from scanner import seconds_to_store
 
@@ -22,7 +23,7 @@ GOAL = 0.8
 TURNS, STORED, SIDE, ASSOCIATIONS = 7, 400, 64, 4
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark; instances a second, higher is better."""
     work = folder / "growth"
     shutil.rmtree(work, ignore_errors=True)
@@ -39,8 +40,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     shutil.rmtree(work)
     ours, theirs = statistics.median(large), statistics.median(empty)
     name = f"ingest: into a catalog of {INSTANCES:,} instances, beside an empty one"
-    line = {"ours": ours, "theirs": theirs, "unit": "/s", "ratio": ours / theirs}
-    return {name: line | {"goal": GOAL, "better": "higher"}}
+    return {name: higher(ours, theirs, "/s", GOAL)}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import ingest_sides as sides
 from disk_limit import seconds_to_write
+from line import Lines, higher, lower
 from rich.console import Console
 from scanner import Target, seconds_to_store, seconds_to_store_one
 
@@ -47,11 +48,11 @@ AT_FOUR = {"storescp": 0.5, "pynetdicom": 2.0}
 _PIXEL_BYTES, _HEADER_BYTES = 2, 1100
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark; instances a second, higher is better."""
     work = folder / "ingest"
     shutil.rmtree(work, ignore_errors=True)
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     with _receivers(work) as receivers:
         for each in WORKS:
             for associations in each.goals:
@@ -71,9 +72,7 @@ def _receivers(folder: Path) -> Iterator[dict[str, Target]]:
         yield started | {"disk": Target(str(folder / "disk"), 0)}
 
 
-def _compared(
-    work: Work, associations: int, receivers: dict[str, Target], console: Console
-) -> dict[str, dict[str, object]]:
+def _compared(work: Work, associations: int, receivers: dict[str, Target], console: Console) -> Lines:
     goals = {"orthanc": work.goals[associations], "disk": LIMIT_GOAL}
     if associations == 4:
         goals |= AT_FOUR
@@ -88,8 +87,8 @@ def _compared(
             results.append(work.instances / seconds(target, work, associations))
     ours = statistics.median(rates.pop("dicomnode"))
     return {
-        f"ingest: {work.name}, {associations} associations, beside {sides.NAMES[name]}": _line(
-            ours, statistics.median(results), goals[name]
+        f"ingest: {work.name}, {associations} associations, beside {sides.NAMES[name]}": higher(
+            ours, statistics.median(results), "/s", goals[name]
         )
         for name, results in rates.items()
     }
@@ -104,7 +103,7 @@ def _on_disk(target: Target, work: Work, associations: int) -> float:
     return seconds_to_write(Path(target.ae_title), size, work.instances, associations)
 
 
-def _large(receivers: dict[str, Target], console: Console) -> dict[str, dict[str, object]]:
+def _large(receivers: dict[str, Target], console: Console) -> Lines:
     """One multi-frame instance, and the most memory that a process of the node had by then."""
     rates = {}
     for name in ("dicomnode", "orthanc"):
@@ -115,26 +114,8 @@ def _large(receivers: dict[str, Target], console: Console) -> dict[str, dict[str
             memory = sides.peak_memory_mb(target)
     large = f"ingest: one multi-frame instance of {LARGE_GB:g} GB"
     return {
-        f"{large}, beside Orthanc": _line(rates["dicomnode"], rates["orthanc"], 2.0) | {"unit": "MB/s"},
-        f"{large}: peak memory of a receiver, beside the goal": {
-            "ours": memory,
-            "theirs": MEMORY_GOAL_MB,
-            "unit": "MB",
-            "ratio": memory / MEMORY_GOAL_MB,
-            "goal": 1.0,
-            "better": "lower",
-        },
-    }
-
-
-def _line(ours: float, theirs: float, goal: float) -> dict[str, object]:
-    return {
-        "ours": ours,
-        "theirs": theirs,
-        "unit": "/s",
-        "ratio": ours / theirs,
-        "goal": goal,
-        "better": "higher",
+        f"{large}, beside Orthanc": higher(rates["dicomnode"], rates["orthanc"], "MB/s", 2.0),
+        f"{large}: peak memory of a receiver, beside the goal": lower(memory, MEMORY_GOAL_MB, "MB", 1.0),
     }
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
+from line import Lines, lower
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -24,9 +25,9 @@ from tests.harness.postgres import postgres_programs, running_postgres  # noqa: 
 INSTANCES, SIDE, ASSOCIATIONS = 1200, 512, 4
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # noqa: ARG001  nothing is kept
+def measure(folder: Path, console: Console) -> Lines:  # noqa: ARG001  nothing is kept
     """The lines of this benchmark, ms of one core for an instance of 0.5 MB, lower is better."""
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     with ExitStack() as stack:
         servers = {"SQLite": ("", 0)}
         if (programs := postgres_programs()) is not None:
@@ -37,8 +38,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # 
         for name, (url, pid) in servers.items():
             for kind, ms in _measured(url, pid).items():
                 console.print(f"ingest cost, {name}, {kind}: {ms:.2f} ms")
-                line = {"ours": ms, "theirs": None, "unit": "ms", "ratio": None, "goal": None}
-                lines[f"ingest cost, {name}: {kind}"] = line | {"better": "lower"}
+                lines[f"ingest cost, {name}: {kind}"] = lower(ms, None, "ms")
     return lines
 
 

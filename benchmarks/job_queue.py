@@ -19,6 +19,7 @@ from pathlib import Path
 
 import procrastinate
 import psycopg
+from line import Lines, higher, lower
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -37,12 +38,12 @@ SLOWER = 1.2
 TURNS = 3
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # noqa: ARG001  nothing is kept
+def measure(folder: Path, console: Console) -> Lines:  # noqa: ARG001  nothing is kept
     """The lines of this benchmark; jobs a second, higher is better."""
     if (programs := postgres_programs()) is None:
         console.print("job queue: not run here, there is no PostgreSQL")
         return {}
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     with running_postgres(programs, "-F") as server:
         for workers in (1, 4):
             lines |= _beside_others(server, workers, console)
@@ -50,7 +51,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # 
     return lines
 
 
-def _beside_others(server: PostgresServer, workers: int, console: Console) -> dict[str, dict[str, object]]:
+def _beside_others(server: PostgresServer, workers: int, console: Console) -> Lines:
     """The median of several turns of each, taken in turns: the machine is the same for all."""
     rates: dict[str, list[float]] = {}
     for _ in range(TURNS):
@@ -60,15 +61,15 @@ def _beside_others(server: PostgresServer, workers: int, console: Console) -> di
     for name, of in median.items():
         console.print(f"job queue, {workers} worker(s), {name}: {of:.0f} jobs/s")
     theirs = max(median["procrastinate"], median["pgqueuer"])
-    line = _line(median["dicomnode"], theirs, "jobs/s", 1.0, "higher")
-    in_tens = _line(median["dicomnode"], median["pgqueuer in tens"], "jobs/s", None, "higher")
+    line = higher(median["dicomnode"], theirs, "jobs/s", 1.0)
+    in_tens = higher(median["dicomnode"], median["pgqueuer in tens"], "jobs/s")
     return {
         f"job queue: {workers} worker(s), beside the better of two": line,
         f"job queue: {workers} worker(s), beside pgqueuer in tens": in_tens,
     }
 
 
-def _beside_finished(server: PostgresServer, console: Console) -> dict[str, dict[str, object]]:
+def _beside_finished(server: PostgresServer, console: Console) -> Lines:
     full, empty = [], []
     with _database(server) as few, _database(server, FINISHED) as many:
         for _ in range(TURNS):
@@ -76,19 +77,8 @@ def _beside_finished(server: PostgresServer, console: Console) -> dict[str, dict
             full.append(JOBS / _run(many, "dicomnode", 4))
     ours, theirs = sorted(full)[TURNS // 2], sorted(empty)[TURNS // 2]
     console.print(f"job queue, 4 workers, {FINISHED} finished jobs: {ours:.0f} jobs/s, none: {theirs:.0f}")
-    seconds = _line(JOBS / ours, JOBS / theirs, "s", SLOWER, "lower")
+    seconds = lower(JOBS / ours, JOBS / theirs, "s", SLOWER)
     return {"job queue: 10,000 jobs with 1,000,000 finished, beside none": seconds}
-
-
-def _line(ours: float, theirs: float, unit: str, goal: float | None, better: str) -> dict[str, object]:
-    return {
-        "ours": ours,
-        "theirs": theirs,
-        "unit": unit,
-        "ratio": ours / theirs,
-        "goal": goal,
-        "better": better,
-    }
 
 
 class _database:  # noqa: N801  used as a function

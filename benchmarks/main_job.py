@@ -12,6 +12,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from line import Lines, lower
 from rich.console import Console
 
 from dicomnode.demo.journey import stages
@@ -23,7 +24,7 @@ GOAL = 3.0
 """The whole way may take this many times the bare forward pass."""
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark; all in seconds, lower is better."""
     scene = Scene(
         folder=new_folder(folder, datetime.now().astimezone()),
@@ -37,16 +38,11 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     played = play(scene, console)
     journey = played.journey
     bare = bare_forward(Path(played.series.instances[0].path).parent)
-    lines = {f"main job: {stage}": _line(seconds, None, None) for stage, seconds in stages(journey)}
+    lines = {f"main job: {stage}": lower(seconds, None, "s") for stage, seconds in stages(journey)}
     confirmed = max(result.confirmed_at for result in journey.results if result.confirmed_at)
     whole = (confirmed - journey.first_instance_at).total_seconds() - QUIET_S
-    lines["main job: all but the quiet period, beside the bare forward pass"] = _line(whole, bare, GOAL)
+    lines["main job: all but the quiet period, beside the bare forward pass"] = lower(whole, bare, "s", GOAL)
     return lines
-
-
-def _line(ours: float, theirs: float | None, goal: float | None) -> dict[str, object]:
-    ratio = ours / theirs if theirs else None
-    return {"ours": ours, "theirs": theirs, "unit": "s", "ratio": ratio, "goal": goal, "better": "lower"}
 
 
 def bare_forward(series: Path, device: str = "cpu", passes: int = 3) -> float:

@@ -1,6 +1,6 @@
 """What `make bench` runs: each benchmark adds its lines, a table is printed, build/bench.json is written.
 
-Every line has both sides from the same run: `ours` and `theirs`, the ratio ours/theirs, and which is better.
+Every line has both sides from the same run (`line.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import throughput
 import waking
 import web_reading
 import web_storing
+from line import Lines
 from rich.console import Console
 from rich.table import Table
 
@@ -42,40 +43,28 @@ BENCHMARKS = (
 def main() -> int:
     """Run them all; exit status 1 where a goal is missed."""
     console = Console()
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     for measure in BENCHMARKS:
         lines |= measure(BUILD / "bench", console)
     BUILD.mkdir(exist_ok=True)
-    (BUILD / "bench.json").write_text(json.dumps(lines, indent=2) + "\n")
+    (BUILD / "bench.json").write_text(
+        json.dumps({name: line.told() for name, line in lines.items()}, indent=2) + "\n"
+    )
     console.print(table(lines))
-    return 0 if all(_met(line) for line in lines.values()) else 1
+    return 0 if all(line.is_met for line in lines.values()) else 1
 
 
-def table(lines: dict[str, dict[str, object]]) -> Table:
+def table(lines: Lines) -> Table:
     """The lines as they are printed."""
     table = Table("", "ours", "theirs", "unit", "ratio", "goal", "better", header_style="bold")
     for name, line in lines.items():
-        numbers = [_number(line[key]) for key in ("ours", "theirs")]
-        table.add_row(
-            name,
-            *numbers,
-            str(line["unit"]),
-            _number(line["ratio"]),
-            _number(line["goal"]),
-            str(line["better"]),
-        )
+        ours, theirs, ratio, goal = map(_number, (line.ours, line.theirs, line.ratio, line.goal))
+        table.add_row(name, ours, theirs, line.unit, ratio, goal, line.better)
     return table
 
 
-def _number(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, (int, float)) else "–"
-
-
-def _met(line: dict[str, object]) -> bool:
-    ratio, goal = line["ratio"], line["goal"]
-    if not isinstance(ratio, (int, float)) or not isinstance(goal, (int, float)):
-        return True
-    return ratio <= goal if line["better"] == "lower" else ratio >= goal
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 if __name__ == "__main__":

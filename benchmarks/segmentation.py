@@ -21,6 +21,7 @@ from typing import TypedDict
 
 import nibabel
 import numpy as np
+from line import Lines, lower
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -45,7 +46,7 @@ class Cost(TypedDict):
     memory_mb: float
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark."""
     spec = importlib.util.find_spec("dcmqi")
     if spec is None or spec.origin is None:
@@ -53,7 +54,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     program = Path(spec.origin).parent / "bin" / "itkimage2segimage"
     work = folder / "segmentation"
     series = _write_series(work / "series")
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     for count in SEGMENTS:
         console.print(f"segmentation: {count} segments")
         _write_labels(work, count)
@@ -61,29 +62,18 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
         ours = _run([sys.executable, __file__, work, series, str(count)])
         told = json.loads((work / "ours.json").read_text())
         name = f"segmentation: {count} {'segment' if count == 1 else 'segments'}"
-        lines[f"{name}, encode"] = _line(told["encode"], theirs["seconds"], "s", TIME_GOAL)
-        lines[f"{name}, encode, peak memory"] = _line(
+        lines[f"{name}, encode"] = lower(told["encode"], theirs["seconds"], "s", TIME_GOAL)
+        lines[f"{name}, encode, peak memory"] = lower(
             told["memory_mb"], theirs["memory_mb"], "MB", MEMORY_GOAL
         )
-        lines[f"{name}, gate"] = _line(told["gate"], theirs["seconds"], "s", None)
-        lines[f"{name}, from files to file, with the gate"] = _line(
+        lines[f"{name}, gate"] = lower(told["gate"], theirs["seconds"], "s", None)
+        lines[f"{name}, from files to file, with the gate"] = lower(
             ours["seconds"], theirs["seconds"], "s", None
         )
-        lines[f"{name}, encode and gate, peak memory"] = _line(
+        lines[f"{name}, encode and gate, peak memory"] = lower(
             ours["memory_mb"], theirs["memory_mb"], "MB", None
         )
     return lines
-
-
-def _line(ours: float, theirs: float, unit: str, goal: float | None) -> dict[str, object]:
-    return {
-        "ours": ours,
-        "theirs": theirs,
-        "unit": unit,
-        "ratio": ours / theirs,
-        "goal": goal,
-        "better": "lower",
-    }
 
 
 def _run(command: Sequence[object]) -> Cost:

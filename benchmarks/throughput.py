@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pydicom
 import structlog
+from line import Lines, higher
 from main_job import bare_forward
 from rich.console import Console
 from sqlalchemy import select
@@ -49,7 +50,7 @@ PASSES = 2
 
 def measure(
     folder: Path, console: Console, device: str = "cpu", slots: int = 1, volumes: int = VOLUMES
-) -> dict[str, dict[str, object]]:
+) -> Lines:
     """The line of this benchmark; higher is better."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +75,8 @@ def measure(
         raise RuntimeError(f"not every job was done: {ended}")
     console.print(f"throughput: a forward pass {bare[1]:.2f} s; of a job, in seconds: {_stages(timings)}")
     ours, theirs = 3600 * volumes / ours_s, 3600 / statistics.mean(bare)
-    line = {"ours": ours, "theirs": theirs, "unit": "/h", "ratio": ours / theirs, "goal": GOAL}
     name = f"throughput: volumes an hour on {device}, slots: {slots}, beside a bare loop of the forward pass"
-    return {name: {**line, "better": "higher"}}
+    return {name: higher(ours, theirs, "/h", GOAL)}
 
 
 def _config(folder: Path, device: str) -> Config:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from line import Lines, lower
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
@@ -34,9 +35,9 @@ _FORWARD = "print('forward', time.time(), file=__import__('sys').stderr, flush=T
 _ROUTE = '[[route]]\nname = "all"\nwhen = "true"\npipeline = "toy"\n'
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # noqa: ARG001  nothing is kept
+def measure(folder: Path, console: Console) -> Lines:  # noqa: ARG001  nothing is kept
     """The lines of this benchmark; `theirs` is the goal, lower is better."""
-    lines: dict[str, dict[str, object]] = {}
+    lines: Lines = {}
     with ExitStack() as stack:
         urls = {"SQLite": ""}
         if (programs := postgres_programs()) is not None:
@@ -46,17 +47,11 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:  # 
         for name, url in urls.items():
             seconds, idle = _measured(url)
             console.print(f"waking, {name}: {_spread(seconds)} from complete to forward; idle {idle:.2f} %")
-            lines[f"waking, {name}: complete to forward, median"] = _line(
-                statistics.median(seconds), GOAL_S, "s"
+            lines[f"waking, {name}: complete to forward, median"] = lower(
+                statistics.median(seconds), GOAL_S, "s", 1.0
             )
-            lines[f"waking, {name}: an idle node, of one core"] = _line(idle, None, "%")
+            lines[f"waking, {name}: an idle node, of one core"] = lower(idle, None, "%")
     return lines
-
-
-def _line(ours: float, theirs: float | None, unit: str) -> dict[str, object]:
-    goal = None if theirs is None else 1.0
-    ratio = None if theirs is None else ours / theirs
-    return {"ours": ours, "theirs": theirs, "unit": unit, "ratio": ratio, "goal": goal, "better": "lower"}
 
 
 def _spread(seconds: list[float]) -> str:

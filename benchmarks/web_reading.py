@@ -24,6 +24,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import catalog
+from line import Lines, lower
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -40,7 +41,7 @@ _FIELDS = "includefield=StudyDescription&limit=25"
 _DICOM = 'multipart/related; type="application/dicom"'
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark."""
     work = folder / "web_reading"
     shutil.rmtree(work, ignore_errors=True)
@@ -50,7 +51,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
         _upload(orthanc.http_port, files)
         path = f"{BASE}/studies/1.2.3/series/1.2.3.4"
         ours, theirs = _retrieval([port, orthanc.http_port], path)
-        lines = {f"WADO-RS: a series of {SLICES} CT slices": _line(ours, theirs, "s", GOAL)}
+        lines = {f"WADO-RS: a series of {SLICES} CT slices": lower(ours, theirs, "s", GOAL)}
         console.print("web reading: searches")
         _upload(orthanc.http_port, _tiny(SIZES[0]))
         with ExitStack() as stack:
@@ -59,16 +60,11 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     theirs, ours_by_size = found[0], dict(zip(SIZES, found[1:], strict=True))
     for size, ours in ours_by_size.items():
         name = f"QIDO-RS: p95 of searches, {size:,} instances (theirs {SIZES[0]:,})"
-        lines[name] = _line(ours, theirs, "ms", GOAL)
+        lines[name] = lower(ours, theirs, "ms", GOAL)
     name = f"QIDO-RS: p95 with {SIZES[-1]:,} instances beside {SIZES[0]:,}, both ours"
-    lines[name] = _line(ours_by_size[SIZES[-1]], ours_by_size[SIZES[0]], "ms", GROWTH_GOAL)
+    lines[name] = lower(ours_by_size[SIZES[-1]], ours_by_size[SIZES[0]], "ms", GROWTH_GOAL)
     shutil.rmtree(work)
     return lines
-
-
-def _line(ours: float, theirs: float, unit: str, goal: float) -> dict[str, object]:
-    ratio = ours / theirs
-    return {"ours": ours, "theirs": theirs, "unit": unit, "ratio": ratio, "goal": goal, "better": "lower"}
 
 
 def _retrieval(ports: Sequence[int], path: str) -> list[float]:

@@ -23,6 +23,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import numpy as np
+from line import Line, Lines, lower
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
@@ -47,7 +48,7 @@ _HEADERS = {
 }
 
 
-def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
+def measure(folder: Path, console: Console) -> Lines:
     """The lines of this benchmark; in seconds, lower is better."""
     work = folder / "web_storing"
     shutil.rmtree(work, ignore_errors=True)
@@ -69,10 +70,9 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, object]]:
     }
 
 
-def _line(turns: Sequence[tuple[float, float]]) -> dict[str, object]:
+def _line(turns: Sequence[tuple[float, float]]) -> Line:
     ours, theirs = (statistics.median(seconds) for seconds in zip(*turns, strict=True))
-    ratio = ours / theirs
-    return {"ours": ours, "theirs": theirs, "unit": "s", "ratio": ratio, "goal": GOAL, "better": "lower"}
+    return lower(ours, theirs, "s", GOAL)
 
 
 def _seconds(port: int, bodies: Sequence[bytes], instances: int) -> float:
