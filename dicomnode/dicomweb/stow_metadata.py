@@ -17,6 +17,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicomnode.dicomweb.dicom_json import JSONDataset
+from dicomnode.dicomweb.jpeg_process import transfer_syntax_of
 from dicomnode.dicomweb.media import DICOM_JSON, OCTET_STREAM, MediaType
 from dicomnode.dicomweb.native_model import from_xml
 from dicomnode.errors import BadRequest, NotDicom, RequestTooLarge, UnsupportedMediaType
@@ -145,14 +146,19 @@ class MetadataInstance:
         """What the pixel data are encoded in; Explicit VR Little Endian where they are not compressed."""
         if _PIXEL_DATA not in self._bulk:
             return str(ExplicitVRLittleEndian)
-        kind = self._bulk[_PIXEL_DATA][1].kind
+        bulk = self._bulk[_PIXEL_DATA][1]
+        kind = bulk.kind
         if kind.essence == OCTET_STREAM:
             return str(ExplicitVRLittleEndian)
         if kind.essence not in _ENCODED:
             raise UnsupportedMediaType(f"pixel data of {kind.essence}")
         if int(self.ds.get("NumberOfFrames") or 1) > 1 and not kind.essence.startswith("video/"):
             raise UnsupportedMediaType(f"more than one frame in {kind.essence}")
-        return kind.parameters.get("transfer-syntax", _ENCODED[kind.essence])
+        if (told := kind.parameters.get("transfer-syntax")) is not None:
+            return told
+        # The default is lossless; what cameras and browsers make is not, and only its own bytes say so.
+        seen = transfer_syntax_of(next(bulk.blocks(), b"")) if kind.essence == "image/jpeg" else None
+        return seen or _ENCODED[kind.essence]
 
     def write_to(self, write: Callable[[bytes], None]) -> None:
         """Encode the data set, block by block, in its transfer syntax. Raises NotDicom."""

@@ -8,10 +8,18 @@ from io import BytesIO
 
 import pydicom
 import pytest
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
+from PIL import Image
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
 from dicomnode.dicomweb.dicom_json import to_json
 from dicomnode.dicomweb.dicom_xml import to_xml
+from dicomnode.dicomweb.jpeg_process import transfer_syntax_of
 from dicomnode.dicomweb.native_model import from_xml
 from dicomnode.errors import BadRequest
 from tests.dicomweb.web import Web, multipart, part10, references, related
@@ -80,6 +88,36 @@ def test_a_compressed_frame_is_kept_as_it_is_in_its_transfer_syntax(web, ds):
     stored = kept(web)
     assert stored.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
     assert list(pydicom.encaps.generate_frames(stored.PixelData, number_of_frames=1)) == [frame + b"\x00"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "predictor", "syntax"),
+    [
+        (0xC0, 0, JPEGBaseline8Bit),
+        (0xC1, 0, JPEGExtended12Bit),
+        (0xC3, 1, JPEGLosslessSV1),
+        (0xC3, 6, JPEGLossless),
+        (0xC2, 0, JPEGLosslessSV1),
+        (None, 0, JPEGLosslessSV1),
+    ],
+)
+def test_a_frame_whose_transfer_syntax_is_not_told_is_in_that_of_its_process(
+    web, ds, marker, predictor, syntax
+):
+    tables = b"\xff\xdb\x00\x04\x00\x01"
+    image = b"\xff" + bytes([marker or 0xFE]) + b"\x00\x0b\x08\x00\x01\x00\x01\x01\x01\x11\x00"
+    scan = b"\xff\xda\x00\x08\x01\x01\x00" + bytes([predictor]) + b"\x00\x00"
+    frame = b"\xff\xd8" + (tables + image + scan if marker else b"") + b" data\xff\xd9"
+    model_of = json.dumps([model(ds)]).encode()
+    body = multipart((f"Content-Type: {JSON}", model_of), bulk(frame, kind="image/jpeg"))
+    assert web.store(body, Content_Type=related(JSON)).status_code == 200
+    assert kept(web).file_meta.TransferSyntaxUID == syntax
+
+
+def test_a_browsers_own_jpeg_is_baseline():
+    buffer = BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "jpeg")
+    assert transfer_syntax_of(buffer.getvalue()) == JPEGBaseline8Bit
 
 
 def test_bulk_data_elsewhere_are_400_and_never_fetched(web, ds):
