@@ -179,7 +179,7 @@ class _Edge:
             _answer(error)
 
     async def _admit(self, scope: Scope) -> None:
-        """By the name that is called, by the address, and by who it says that it is, in this order."""
+        """By the page, the name that is called, the address, and by who it says that it is, in this order."""
         self._admit_page(scope)
         self._admit_address(scope)
         if self._settings.guard is not None:

@@ -47,26 +47,28 @@ class Guard:
         """
         scheme, _, credentials = authorization.partition(" ")
         kind, credentials = scheme.lower(), credentials.strip()
-        why = ""
-        if kind == "basic" and self._users:
-            if self._is_user(credentials, address):
-                return
-        elif kind == "bearer" and self._require_token is not None:
-            try:
-                self._require_token(credentials)
-            except Unauthorized:
-                self._guesses.require_turn(address)
-                why = ', error="invalid_token"'
-            else:
-                return
+        if kind == "basic" and self._users and self._is_user(credentials, address):
+            return
+        if kind == "bearer" and self._has_good_token(credentials, address):
+            return
         if credentials:
             self._guesses.count(address)
-        raise Unauthorized(self._challenges(why))
+        raise Unauthorized(self._challenges(', error="invalid_token"' if kind == "bearer" else ""))
 
     def _challenges(self, why: str) -> tuple[str, ...]:
         basic = (f'Basic realm="{REALM}", charset="UTF-8"',) if self._users else ()
         bearer = (f'Bearer realm="{REALM}"{why}',) if self._require_token is not None else ()
         return (*bearer, *basic)
+
+    def _has_good_token(self, credentials: str, address: Address) -> bool:
+        if self._require_token is None:
+            return False
+        try:
+            self._require_token(credentials)
+        except Unauthorized:
+            self._guesses.require_turn(address)
+            return False
+        return True
 
     def _is_user(self, credentials: str, address: Address) -> bool:
         """A passcode is expensive to check, on purpose: once for each that is right, one at a time.

@@ -54,12 +54,16 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
 
 def each_header(paths: Sequence[Path]) -> Iterator[Dataset]:
     """As `read_headers`, one when it is asked for."""
-    return (_read(path, number, len(paths)).ds for number, path in enumerate(paths, 1))
+    return (instance.ds for instance in _each_instance(paths))
 
 
 def read_instances(paths: Sequence[Path]) -> list[Instance]:
     """As `read_headers`, with the way to the pixels."""
-    return [_read(path, number, len(paths)) for number, path in enumerate(paths, 1)]
+    return list(_each_instance(paths))
+
+
+def _each_instance(paths: Sequence[Path]) -> Iterator[Instance]:
+    return (_read(path, number, len(paths)) for number, path in enumerate(paths, 1))
 
 
 def _read(path: Path, number: int, total: int) -> Instance:

@@ -15,6 +15,7 @@ from dicomnode.imaging.elements import text_of
 from dicomnode.imaging.geometry import Geometry
 from dicomnode.results import explicit
 from dicomnode.results.multiframe import code_item, decimals, with_elements
+from dicomnode.results.references import encoded_names
 
 _LONGEST_VALUE = 0xFFFFFFFE
 """Bytes of one element (PS3.5 7.1.1)."""
@@ -89,10 +90,7 @@ def _sources(geometry: Geometry, headers: Sequence[Dataset], derivation: Any) ->
     how = explicit.encoded(with_elements(DerivationCodeSequence=[code_item(derivation)]))
     encoded = []
     for header, source in zip(headers, geometry.frames, strict=True):
-        reference = explicit.text(0x0008, 0x1150, "UI", text_of(header, "SOPClassUID"))
-        reference += explicit.text(0x0008, 0x1155, "UI", source.SOPInstanceUID)
-        if source.frame is not None:
-            reference += explicit.text(0x0008, 0x1160, "IS", str(source.frame))
+        reference = encoded_names(text_of(header, "SOPClassUID"), source.SOPInstanceUID, source.frame)
         images = explicit.sequence(0x0008, 0x2112, explicit.item(reference + what_for))
         encoded.append(explicit.sequence(0x0008, 0x9124, explicit.item(images + how)))
     return encoded

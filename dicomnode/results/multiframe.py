@@ -21,6 +21,7 @@ from dicomnode.results import explicit
 from dicomnode.results.codes import content_description, processing_equipment
 from dicomnode.results.instance import Names, begin
 from dicomnode.results.provenance import Provenance
+from dicomnode.results.references import encoded_names
 
 _LONGEST_DS = 16
 _ROLES = {
@@ -152,10 +153,7 @@ def _names(kind: Kind, manifest: Manifest, provenance: Provenance) -> Names:
 def _refer(ds: Dataset, headers: Sequence[Dataset]) -> None:
     """Each source instance once (PS3.3 C.12.2, C.7.6.16.2.6), whatever the number of its frames."""
     once = {text_of(header, "SOPInstanceUID"): text_of(header, "SOPClassUID") for header in headers}
-    references = b"".join(
-        explicit.item(explicit.text(0x0008, 0x1150, "UI", kind) + explicit.text(0x0008, 0x1155, "UI", uid))
-        for uid, kind in once.items()
-    )
+    references = b"".join(explicit.item(encoded_names(kind, uid)) for uid, kind in once.items())
     series = with_elements(SeriesInstanceUID=text_of(headers[0], "SeriesInstanceUID"))
     explicit.put_items(series, "ReferencedInstanceSequence", references)
     ds.ReferencedSeriesSequence = [series]

@@ -33,11 +33,16 @@ class Reference:
 
     def encoded(self) -> bytes:
         """The same item, encoded."""
-        content = explicit.text(0x0008, 0x1150, "UI", self.SOPClassUID)
-        content += explicit.text(0x0008, 0x1155, "UI", self.SOPInstanceUID)
-        if self.frame is not None:
-            content += explicit.text(0x0008, 0x1160, "IS", str(self.frame))
-        return explicit.item(content)
+        return explicit.item(encoded_names(self.SOPClassUID, self.SOPInstanceUID, self.frame))
+
+
+def encoded_names(SOPClassUID: str, SOPInstanceUID: str, frame: int | None = None) -> bytes:
+    """The elements that name an instance, or a frame of it, in an item that may have more (PS3.3 10.3)."""
+    names = explicit.text(0x0008, 0x1150, "UI", SOPClassUID)
+    names += explicit.text(0x0008, 0x1155, "UI", SOPInstanceUID)
+    if frame is not None:
+        names += explicit.text(0x0008, 0x1160, "IS", str(frame))
+    return names
 
 
 def reference_to(result: EncodedResult | ResultReference) -> Reference:

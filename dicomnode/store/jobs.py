@@ -26,7 +26,7 @@ from dicomnode.store.clock import Now
 from dicomnode.store.database import Transaction
 from dicomnode.store.results import Stored
 from dicomnode.store.schema import job, routing, series, study
-from dicomnode.store.transitions import locked, move, record
+from dicomnode.store.transitions import locked, move, record, without_lease
 
 # Made once: to make a statement takes longer than to run it, and these run for each job.
 _JOBS = (
@@ -108,19 +108,7 @@ def give_notice(tx: Transaction, job_: Job, made: Sequence[Stored]) -> list[int]
 
 def cancel(tx: Transaction, job_id: int, reason: str, actor: str | None = None) -> None:
     """An administrator, or a newer generation, ends the job. Raises NotFound, IllegalTransition."""
-    row = locked(tx, job_id)
-    move(
-        tx,
-        row,
-        JobEvent.CANCEL,
-        detail=reason,
-        actor=actor,
-        fence=row.fence + 1,
-        lease_owner=None,
-        lease_expires_at=None,
-        reason_code="CANCELLED",
-        reason=reason,
-    )
+    _take_away(tx, locked(tx, job_id), JobEvent.CANCEL, reason, "CANCELLED", actor=actor)
 
 
 def retry(
@@ -155,7 +143,7 @@ def release(tx: Transaction, job_id: int, actor: str | None = None) -> None:
 
 def hold(tx: Transaction, job_id: int, reason: str, actor: str | None = None) -> None:
     """An administrator looks at something first; a run is cut. Raises NotFound, IllegalTransition."""
-    _set_aside(tx, locked(tx, job_id), reason, actor)
+    _take_away(tx, locked(tx, job_id), JobEvent.HOLD, reason, actor=actor)
 
 
 def note_rerun(tx: Transaction, job_id: int, again: int, actor: str | None = None) -> None:
@@ -176,23 +164,21 @@ def hold_study(tx: Transaction, StudyInstanceUID: str, reason: str) -> list[int]
         .with_for_update(of=job)
     ).all()
     for row in rows:
-        _set_aside(tx, row, reason)
+        _take_away(tx, row, JobEvent.HOLD, reason)
     return [row.id for row in rows]
 
 
-def _set_aside(tx: Transaction, row: Any, reason: str, actor: str | None = None) -> None:
-    move(
-        tx,
-        row,
-        JobEvent.HOLD,
-        detail=reason,
-        actor=actor,
-        fence=row.fence + 1,
-        lease_owner=None,
-        lease_expires_at=None,
-        reason_code=None,
-        reason=reason,
-    )
+def _take_away(
+    tx: Transaction,
+    row: Any,
+    event: JobEvent,
+    reason: str,
+    reason_code: str | None = None,
+    actor: str | None = None,
+) -> None:
+    """From whoever runs it, if anybody does."""
+    told = {"detail": reason, "reason": reason, "reason_code": reason_code}
+    move(tx, row, event, actor=actor, **told, **without_lease(row))
 
 
 def await_priors(tx: Transaction, job_id: int, reason: str) -> None:

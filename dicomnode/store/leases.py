@@ -19,7 +19,7 @@ from dicomnode.store.due import LANES, claiming, due, first
 from dicomnode.store.jobs import get, of_row
 from dicomnode.store.results import Stored
 from dicomnode.store.schema import JOB_RUNS, JOB_WAITS, job, job_event
-from dicomnode.store.transitions import move, record
+from dicomnode.store.transitions import move, record, without_lease
 
 # Made once: to make a statement takes longer than to run it, and this one runs for each job.
 _LEAVE = (
@@ -173,13 +173,11 @@ def expire(tx: Transaction, attempts: int) -> list[int]:
             tx,
             row,
             JobEvent.EXPIRE if row.attempt < attempts else JobEvent.GIVE_UP,
-            fence=row.fence + 1,
-            lease_owner=None,
-            lease_expires_at=None,
             not_before=Now(),
             notice_due=row.attempt >= attempts,
             reason_code="LEASE_EXPIRED",
             reason="the worker was lost during the run",
+            **without_lease(row),
         )
     return [row.id for row in rows]
 

@@ -70,7 +70,7 @@ def used_s(tx: Transaction, lane: Lane) -> float:
 def facts(tx: Transaction, limits: Sequence[Limit]) -> QueueFacts:
     """All that a forecast rests on."""
     taking = {each.name for each in workers.find(tx) if not each.draining}
-    jobs = [*_running_jobs(tx, taking), *_waiting_jobs(tx)]
+    jobs = [*_jobs(tx, taking, running=True), *_jobs(tx, taking, running=False)]
     return QueueFacts(
         now=read_clock(tx),
         jobs=jobs,
@@ -82,27 +82,23 @@ def facts(tx: Transaction, limits: Sequence[Limit]) -> QueueFacts:
     )
 
 
-_QUEUED = (job.c.id, job.c.pipeline, job.c.route, job.c.updated_at, job.c.not_before)
-
-
-def _running_jobs(tx: Transaction, taking: Collection[str]) -> list[Queued]:
-    """The jobs that run; the slots of the workers `taking` others get another one after it."""
-    rows = tx.execute(select(*_QUEUED, job.c.lease_owner).where(JOB_RUNS).order_by(job.c.urgent_at, job.c.id))
+def _jobs(tx: Transaction, taking: Collection[str], *, running: bool) -> list[Queued]:
+    """The jobs that run, or wait; the slots of the workers `taking` others get another one after it."""
+    rows = tx.execute(
+        select(job.c.id, job.c.pipeline, job.c.route, job.c.updated_at, job.c.not_before, job.c.lease_owner)
+        .where(JOB_RUNS if running else JOB_WAITS)
+        .order_by(job.c.urgent_at, job.c.id)
+    )
     return [
         Queued(
             *row[:3],
-            running=True,
+            running=running,
             since=row.updated_at,
             not_before=row.not_before,
-            slot_stays=row.lease_owner in taking,
+            slot_stays=not running or row.lease_owner in taking,
         )
         for row in rows
     ]
-
-
-def _waiting_jobs(tx: Transaction) -> list[Queued]:
-    rows = tx.execute(select(*_QUEUED).where(JOB_WAITS).order_by(job.c.urgent_at, job.c.id))
-    return [Queued(*row[:3], running=False, since=row.updated_at, not_before=row.not_before) for row in rows]
 
 
 def _run_s(tx: Transaction, pipelines: Collection[str]) -> dict[str, float]:

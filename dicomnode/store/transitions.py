@@ -31,6 +31,11 @@ def locked(tx: Transaction, job_id: int) -> Any:
     return row
 
 
+def without_lease(row: Any) -> dict[str, Any]:
+    """What `move` gives a job that is taken from its worker: whatever that one still writes is too late."""
+    return {"fence": row.fence + 1, "lease_owner": None, "lease_expires_at": None}
+
+
 def move(
     tx: Transaction,
     row: Any,
